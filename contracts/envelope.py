@@ -1,0 +1,72 @@
+"""The envelope: the CloudEvent around a payload, as the gateway reads it (PROTOCOL §3).
+
+Reads the top level once and leaves `data` raw. This file decides what counts as an event at all;
+whether an event fits its contract is the registry's question, asked by publishers, never here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from contracts.errors import ContractError
+
+LARGEST_EVENT_BYTES = 256 * 1024
+CONTENT_TYPE = "application/cloudevents+json"
+BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
+_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+
+
+class NotAnEvent(ContractError):
+    """The payload is not one JSON object in UTF-8 of allowed size."""
+
+
+class _TopLevel(msgspec.Struct, gc=False):
+    type: object = None
+    final: object = None
+    data: msgspec.Raw = msgspec.Raw()
+
+
+_decode = msgspec.json.Decoder(_TopLevel).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What the gateway needs to know of an event."""
+
+    # None where the event bears none: it is delivered, and no type filter matches it.
+    type: str | None
+    # Whether it is a plan's last event.
+    final: bool
+    # The event on one line, ready to be spliced into a frame.
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """An event ready to be stored: what a publisher hands to NATS, whoever holds the connection."""
+
+    subject: str
+    headers: Mapping[str, str]
+    payload: bytes
+
+
+def read(payload: bytes) -> Envelope:
+    """Read the top level of an event.
+
+    Raises:
+        NotAnEvent: not JSON, not an object, not UTF-8, or larger than 256 KiB.
+    """
+    if len(payload) > LARGEST_EVENT_BYTES:
+        raise NotAnEvent(f"{len(payload)} bytes are more than {LARGEST_EVENT_BYTES}")
+    try:
+        top = _decode(payload)
+        if not payload.isascii():
+            payload.decode()  # msgspec skips over strings it does not return without judging their bytes
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotAnEvent(f"not one JSON object in UTF-8: {error}") from error
+    if b"\n" in payload or b"\r" in payload:
+        # Legal JSON holds a bare line break between tokens only, so a space in its place changes nothing.
+        payload = payload.translate(_LINE_BREAKS)
+    kind = top.type if isinstance(top.type, str) and "\n" not in top.type and "\r" not in top.type else None
+    return Envelope(kind, top.final is True, payload)

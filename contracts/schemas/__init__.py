@@ -1,0 +1,1 @@
+"""The generated JSON Schemas, one `<TYPE>.<version>.json` a contract; made by `python -m contracts.schemas`."""

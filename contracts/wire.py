@@ -1,0 +1,197 @@
+"""The messages of the WebSocket protocol, both ways (PROTOCOL §5).
+
+Client messages are read into one frozen struct per op; gateway messages are built here as bytes.
+This file decides their form; what they cause is the session's business.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from contracts.cursor import Cursor
+from contracts.errors import ContractError, ErrorCode, Problem
+
+PROTOCOL_VERSION = 1
+LARGEST_CLIENT_MESSAGE_BYTES = 64 * 1024
+
+MessageId = str | int | None
+OnGap = Literal["notify", "refuse"]
+EventTypes = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=64)]
+
+
+class InvalidClientMessage(ContractError):
+    """A client message that cannot be acted on; carries what to answer."""
+
+    def __init__(self, problem: Problem, message_id: MessageId = None) -> None:
+        super().__init__(problem.text)
+        self.problem = problem
+        self.message_id = message_id
+
+
+class Auth(msgspec.Struct, frozen=True, tag_field="op", tag="auth"):
+    token: str
+    id: MessageId = None
+
+
+class Subscribe(msgspec.Struct, frozen=True, tag_field="op", tag="subscribe"):
+    channel: str
+    id: MessageId = None
+    cursor: str | None = None
+    since: str | None = None
+    last: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
+    types: EventTypes | None = None
+    on_gap: OnGap = "notify"
+    presence: bool = False
+
+
+class ResumeFrom(msgspec.Struct, frozen=True):
+    """The long form of a value in `resume`'s `channels`."""
+
+    cursor: str
+    types: EventTypes | None = None
+    on_gap: OnGap = "notify"
+    presence: bool = False
+
+
+class Resume(msgspec.Struct, frozen=True, tag_field="op", tag="resume"):
+    channels: dict[str, str | ResumeFrom]
+    id: MessageId = None
+
+    def subscribes(self) -> list[Subscribe]:
+        """One subscribe for each channel, in the order given."""
+        found = []
+        for channel, start in self.channels.items():
+            if isinstance(start, str):
+                start = ResumeFrom(start)
+            found.append(
+                Subscribe(channel, self.id, start.cursor, types=start.types, on_gap=start.on_gap, presence=start.presence)
+            )
+        return found
+
+
+class Unsubscribe(msgspec.Struct, frozen=True, tag_field="op", tag="unsubscribe"):
+    channel: str
+    id: MessageId = None
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag_field="op", tag="heartbeat"):
+    id: MessageId = None
+
+
+ClientMessage = Auth | Subscribe | Resume | Unsubscribe | Heartbeat
+_OPS: Mapping[str, type[ClientMessage]] = {
+    "auth": Auth,
+    "subscribe": Subscribe,
+    "resume": Resume,
+    "unsubscribe": Unsubscribe,
+    "heartbeat": Heartbeat,
+}
+
+
+def parse(text: bytes) -> ClientMessage:
+    """Read one client message.
+
+    Raises:
+        InvalidClientMessage: with `invalid_json`, `invalid_message` or `unknown_op`, and the message's id where it has one.
+    """
+    try:
+        document = msgspec.json.decode(text)
+        if not text.isascii():
+            text.decode()  # see contracts.envelope.read
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidClientMessage(Problem(ErrorCode.INVALID_JSON, str(error)[:200])) from error
+    if not isinstance(document, dict):
+        raise InvalidClientMessage(Problem(ErrorCode.INVALID_MESSAGE, "a message is a JSON object"))
+    message_id = document.get("id")
+    if message_id is not None and (not isinstance(message_id, (str, int)) or isinstance(message_id, bool)):
+        raise InvalidClientMessage(Problem(ErrorCode.INVALID_MESSAGE, "id is a string or an integer"))
+    op = document.get("op")
+    if not isinstance(op, str):
+        raise InvalidClientMessage(Problem(ErrorCode.INVALID_MESSAGE, "op is missing or not a string"), message_id)
+    kind = _OPS.get(op)
+    if kind is None:
+        known = ", ".join(_OPS)
+        raise InvalidClientMessage(Problem(ErrorCode.UNKNOWN_OP, f"op {op[:40]!r} is not one of {known}"), message_id)
+    try:
+        message = msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise InvalidClientMessage(Problem(ErrorCode.INVALID_MESSAGE, f"{op}: {error}"[:300]), message_id) from error
+    if isinstance(message, Subscribe) and sum(x is not None for x in (message.cursor, message.since, message.last)) > 1:
+        raise InvalidClientMessage(
+            Problem(ErrorCode.INVALID_MESSAGE, "subscribe takes at most one of cursor, since and last"), message_id
+        )
+    return message
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def _message(op: str, message_id: MessageId = None, /, **fields: Any) -> bytes:
+    head: dict[str, Any] = {"op": op}
+    if message_id is not None:
+        head["id"] = message_id
+    return _encode({**head, **fields})
+
+
+def welcome(
+    connection_id: str, sub: str, role: str, region: str, heartbeat_seconds: float, limits: Mapping[str, int | float]
+) -> bytes:
+    """The first message after authentication."""
+    return _message(
+        "welcome",
+        connection_id=connection_id,
+        protocol=PROTOCOL_VERSION,
+        principal={"sub": sub, "role": role},
+        region=region,
+        heartbeat_s=heartbeat_seconds,
+        limits=limits,
+    )
+
+
+def authenticated(message_id: MessageId) -> bytes:
+    """The answer to a token refreshed in place."""
+    return _message("auth", message_id)
+
+
+def subscribed(message_id: MessageId, channel: str, cursor: Cursor) -> bytes:
+    """Delivery begins after `cursor`."""
+    return _message("subscribed", message_id, channel=channel, stream=cursor.stream, cursor=str(cursor))
+
+
+def unsubscribed(message_id: MessageId, channel: str) -> bytes:
+    """No more of this channel follows."""
+    return _message("unsubscribed", message_id, channel=channel)
+
+
+def live(channel: str, cursor: Cursor, replayed: int) -> bytes:
+    """The replay has joined the live tail."""
+    return _message("live", channel=channel, cursor=str(cursor), replayed=replayed)
+
+
+def gap(channel: str, reason: str, start: str, to: Cursor) -> bytes:
+    """Events in (from, to] may be missing; delivery goes on after `to`."""
+    return _message("gap", channel=channel, reason=reason, **{"from": start, "to": str(to)})
+
+
+def heartbeat(cursors: Mapping[str, str], message_id: MessageId = None) -> bytes:
+    """The least cursor written of each stream whose channels are all live."""
+    return _message("heartbeat", message_id, cursors=cursors)
+
+
+def drain(reconnect_in_ms: int) -> bytes:
+    """The gateway is about to leave; reconnect in this many milliseconds."""
+    return _message("drain", reconnect_in_ms=reconnect_in_ms)
+
+
+def error(problem: Problem, message_id: MessageId = None, channel: str | None = None) -> bytes:
+    """An error answer (PROTOCOL §8); `id` is null where no message is answered."""
+    fields: dict[str, Any] = {"op": "error", "id": message_id}
+    if channel is not None:
+        fields["channel"] = channel
+    return _encode({**fields, "error": problem.as_wire()})
+
+
+def event_prefix(channel: str) -> bytes:
+    """What precedes the cursor's sequence in an event message of `channel`; the channel's grammar needs no escaping."""
+    return b'{"op":"event","channel":"%b","cursor":"' % channel.encode()

@@ -1,0 +1,102 @@
+"""The HTTP server under each service: one socket, uvicorn, a clean end.
+
+Decides how a taken port is told and that SIGTERM ends with code 0 (uvicorn itself re-raises it).
+"""
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from starlette.applications import Starlette
+
+from services.chassis.telemetry import logger
+
+# Connections waiting to be accepted: a reconnect storm arrives in one burst.
+_BACKLOG = 4096
+_LARGEST_HEAD_BYTES = 32 * 1024
+
+
+class CannotListen(Exception):
+    """The address is taken or not ours; the message is one line that says what to do."""
+
+
+def listen(host: str, port: int, inherited_fd: int | None = None) -> socket.socket:
+    """A listening socket: the supervisor's where it passed one, else bound here.
+
+    Raises:
+        CannotListen: with what to do about it.
+    """
+    if inherited_fd is not None:
+        return socket.socket(fileno=inherited_fd)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        why = "is taken; stop what listens there or choose another with A2A_HTTP_PORT" if taken else f"cannot be used: {error}"
+        raise CannotListen(f"A2A_HTTP_PORT: {host}:{port} {why}") from error
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    """The URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that tells `on_signal` first and ends with code 0 on SIGTERM and SIGINT."""
+
+    def __init__(self, config: uvicorn.Config, on_signal: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._on_signal = on_signal
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        if self._on_signal is not None:
+            self._on_signal()
+        self.should_exit = True
+
+
+def run(
+    app: Starlette,
+    listener: socket.socket,
+    *,
+    http: str | type[asyncio.Protocol] = "httptools",
+    graceful_seconds: int = 3,
+    on_signal: Callable[[], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; what is still running then has `graceful_seconds` to end."""
+    config = uvicorn.Config(
+        app,
+        http=http,  # type: ignore[arg-type]  # uvicorn takes a class here and says so in its documentation only
+        ws="none",
+        loop="uvloop",
+        backlog=_BACKLOG,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=_LARGEST_HEAD_BYTES,
+        timeout_graceful_shutdown=graceful_seconds,
+        timeout_keep_alive=30,
+    )
+    logger("services.chassis.server").info("listening", url=address(listener))
+    _Server(config, on_signal).run([listener])

