@@ -134,7 +134,7 @@ class Channels:
         return (*plain, *narrowed)
 
 
-_DEAL = {ADMIN: Sees.ALL, BUYER: Narrowed("buyer"), NODE: Narrowed("node")}
+_DEAL: Mapping[str, Access] = {ADMIN: Sees.ALL, BUYER: Narrowed("buyer"), NODE: Narrowed("node")}
 
 CHANNELS = (
     ChannelKind("buyer", "MARKET", MARKET, ({"buyer": ID},), {ADMIN: Sees.ALL, BUYER: Sees.OWN}),
@@ -157,6 +157,8 @@ CHANNELS = (
         only_id="intents",
     ),
     ChannelKind("admin", "MARKET", MARKET, ({},), {ADMIN: Sees.ALL}, only_id="market"),
-    ChannelKind("plan", "PLANS", PLAN, ({"plan": ID},), {ADMIN: Sees.ALL, BUYER: Narrowed("owner"), NODE: Narrowed("owner")}),
+    ChannelKind(
+        "plan", "PLANS", PLAN, ({"plan": ID},), {ADMIN: Sees.ALL, BUYER: Narrowed("owner"), NODE: Narrowed("owner")}
+    ),
     ChannelKind("admin", "PLANS", PLAN, ({},), {ADMIN: Sees.ALL}, only_id="plans"),
 )

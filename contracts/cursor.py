@@ -20,7 +20,7 @@ class InvalidCursor(ContractError):
 
 
 def epoch_of(created_ms: int) -> str:
-    """The epoch of a stream made at `created_ms` (Unix milliseconds): base36, fixed width, so that epochs compare as text."""
+    """The epoch of a stream made at `created_ms` (Unix ms): base36, fixed width, so that epochs compare as text."""
     digits = ""
     rest = created_ms
     while rest:

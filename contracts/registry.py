@@ -16,6 +16,8 @@ from contracts.events import market_v1
 from contracts.events.cloudevent import CloudEvent
 from contracts.subjects import MARKET, PLACEHOLDER, InvalidSubject, Layout
 
+Model = type[BaseModel]
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -39,7 +41,7 @@ class Contract:
 
     type: str
     version: int
-    model: type[BaseModel]
+    model: Model
     stream: str
     layout: Layout
     # Subject token -> the `data` field that must equal it.
@@ -118,7 +120,9 @@ class Registry:
         _, event = self.check(document)
         payload = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
         if len(payload) > LARGEST_EVENT_BYTES:
-            raise ContractViolation([Violation("", f"the event has {len(payload)} bytes; {LARGEST_EVENT_BYTES} are allowed")])
+            raise ContractViolation(
+                [Violation("", f"the event has {len(payload)} bytes; {LARGEST_EVENT_BYTES} are allowed")]
+            )
         return Publication(event.subject, {"Nats-Msg-Id": event.id}, payload)
 
     def _contract_of(self, event: CloudEvent) -> Contract:
@@ -128,7 +132,9 @@ class Registry:
         versions = sorted(version for kind, version in self._contracts if kind == event.type)
         if versions:
             known = ", ".join(map(str, versions))
-            raise ContractViolation([Violation("/schemaversion", f"{event.type} has version {known}, not {event.schemaversion}")])
+            raise ContractViolation(
+                [Violation("/schemaversion", f"{event.type} has version {known}, not {event.schemaversion}")]
+            )
         raise ContractViolation([Violation("/type", f"no contract is registered for {event.type}")])
 
 
@@ -153,7 +159,7 @@ _DEAL = {"intent_id": "intent_7f3a", "buyer_id": "buyer_ada", "node_id": "node_o
 _PRICE = {"amount": "1250.00", "currency": "EUR"}
 
 
-def _market(kind: str, model: type[BaseModel], aggregate: str, id_field: str, example: Mapping[str, Any]) -> Contract:
+def _market(kind: str, model: Model, aggregate: str, id_field: str, example: Mapping[str, Any]) -> Contract:
     keys = {**_DEAL_KEYS, "aggregate_id": id_field}
     return Contract(kind, 1, model, "MARKET", MARKET, keys, {"aggregate": aggregate}, {**_DEAL, **example})
 

@@ -65,7 +65,9 @@ class Resume(msgspec.Struct, frozen=True, tag_field="op", tag="resume"):
             if isinstance(start, str):
                 start = ResumeFrom(start)
             found.append(
-                Subscribe(channel, self.id, start.cursor, types=start.types, on_gap=start.on_gap, presence=start.presence)
+                Subscribe(
+                    channel, self.id, start.cursor, types=start.types, on_gap=start.on_gap, presence=start.presence
+                )
             )
         return found
 
@@ -93,7 +95,7 @@ def parse(text: bytes) -> ClientMessage:
     """Read one client message.
 
     Raises:
-        InvalidClientMessage: with `invalid_json`, `invalid_message` or `unknown_op`, and the message's id where it has one.
+        InvalidClientMessage: with `invalid_json`, `invalid_message` or `unknown_op`, and the message's id if it has one.
     """
     try:
         document = msgspec.json.decode(text)

@@ -27,8 +27,6 @@ class CloudEvent(BaseModel):
     schemaversion: int = Field(ge=1, strict=True)
     correlationid: str | None = Field(default=None, min_length=1, max_length=128)
     causationid: str | None = Field(default=None, min_length=1, max_length=128)
-    traceparent: str | None = Field(
-        default=None, pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
-    )
+    traceparent: str | None = Field(default=None, pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
     final: bool | None = Field(default=None, strict=True)
     data: dict[str, Any]

@@ -68,7 +68,9 @@ def rendered() -> dict[str, str]:
 def main(arguments: list[str] | None = None) -> int:
     """Write the files, or check them; 1 where a check fails."""
     parser = argparse.ArgumentParser(prog="python -m contracts.schemas", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 where a committed schema is out of date")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 where a committed schema is out of date"
+    )
     options = parser.parse_args(arguments)
     stale = []
     for name, text in rendered().items():

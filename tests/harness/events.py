@@ -1,0 +1,66 @@
+"""Valid CloudEvents of every registered type, with fresh ids unless a test names its own."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from contracts.registry import REGISTRY, Contract
+
+TYPES = tuple(contract.type for contract in REGISTRY)
+
+
+def fresh(prefix: str) -> str:
+    """An id that nobody else uses: tests share one server."""
+    return f"{prefix}_{uuid.uuid4().hex[:16]}"
+
+
+def event(
+    kind: str,
+    *,
+    event_id: str | None = None,
+    data: dict[str, Any] | None = None,
+    attributes: dict[str, Any] | None = None,
+    **ids: str,
+) -> dict[str, Any]:
+    """One CloudEvent document of type `kind`.
+
+    `ids` are keys of the deal without their `_id`: `event("ORDER_CREATED", buyer="b1", order="o1")`;
+    those not named are fresh. The subject follows from them. `data` and `attributes` replace or add
+    members of the payload and of the envelope afterwards, to make an event that does not fit.
+    """
+    contract = _contract(kind)
+    payload = dict(contract.example)
+    for name in payload:
+        if name.endswith("_id"):
+            payload[name] = ids.pop(name.removesuffix("_id"), None) or fresh(name.removesuffix("_id"))
+    if ids:
+        raise ValueError(f"{kind} has no {', '.join(f'{name}_id' for name in ids)}")
+    return {
+        "specversion": "1.0",
+        "id": event_id or str(uuid.uuid4()),
+        "source": "urn:a2a:service:tests",
+        "type": kind,
+        "time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        "subject": contract.subject_of(payload),
+        "dataschema": contract.urn,
+        "datacontenttype": "application/json",
+        "schemaversion": contract.version,
+        "data": {**payload, **(data or {})},
+        **(attributes or {}),
+    }
+
+
+def deal(**ids: str) -> list[dict[str, Any]]:
+    """One event of each type, all of the same deal, in the order in which a deal has them."""
+    names = ("intent", "buyer", "node", "quote", "negotiation", "order")
+    known = {name: ids.get(name) or fresh(name) for name in names}
+    found = []
+    for kind in TYPES:
+        wanted = {name.removesuffix("_id") for name in _contract(kind).example if name.endswith("_id")}
+        ids_of_kind: Any = {name: value for name, value in known.items() if name in wanted}
+        found.append(event(kind, **ids_of_kind))
+    return found
+
+
+def _contract(kind: str) -> Contract:
+    return max((c for c in REGISTRY if c.type == kind), key=lambda c: c.version)

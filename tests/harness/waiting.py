@@ -1,0 +1,27 @@
+"""Waiting for a condition, with a deadline: what tests do where they would else sleep and hope."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+_LOOK_AGAIN_SECONDS = 0.01
+
+
+async def until(condition: Callable[[], Value | Awaitable[Value]], *, seconds: float = 10.0, what: str = "") -> Value:
+    """The first truthy value of `condition`, asked every 10 ms.
+
+    Raises:
+        AssertionError: it did not hold within `seconds`; tells `what` was awaited and the last value.
+    """
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        found = condition()
+        value: Value = await found if inspect.isawaitable(found) else found
+        if value:
+            return value
+        if asyncio.get_running_loop().time() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what or condition} (last: {value!r})")
+        await asyncio.sleep(_LOOK_AGAIN_SECONDS)
