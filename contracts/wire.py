@@ -95,7 +95,7 @@ def parse(text: bytes) -> ClientMessage:
     """Read one client message.
 
     Raises:
-        InvalidClientMessage: with `invalid_json`, `invalid_message` or `unknown_op`, and the message's id if it has one.
+        InvalidClientMessage: with `invalid_json`, `invalid_message` or `unknown_op`, with the message's id if any.
     """
     try:
         document = msgspec.json.decode(text)
