@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from starlette.applications import Starlette
 
+from services.chassis.http import BoundedHttp
 from services.chassis.telemetry import logger
 
 # Connections waiting to be accepted: a reconnect storm arrives in one burst.
 _BACKLOG = 4096
-_LARGEST_HEAD_BYTES = 32 * 1024
 
 
 class CannotListen(Exception):
@@ -80,21 +80,20 @@ def run(
     app: Starlette,
     listener: socket.socket,
     *,
-    http: str | type[asyncio.Protocol] = "httptools",
+    http: type[BoundedHttp] = BoundedHttp,
     graceful_seconds: int = 3,
     on_signal: Callable[[], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; what is still running then has `graceful_seconds` to end."""
     config = uvicorn.Config(
         app,
-        http=http,  # type: ignore[arg-type]  # uvicorn takes a class here and says so in its documentation only
+        http=http,
         ws="none",
         loop="uvloop",
         backlog=_BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,
-        h11_max_incomplete_event_size=_LARGEST_HEAD_BYTES,
         timeout_graceful_shutdown=graceful_seconds,
         timeout_keep_alive=30,
     )
