@@ -18,7 +18,7 @@ class CannotSetUp(Exception):
     """What to tell, in one line."""
 
 
-def require_version(version, whose):
+def require_version(version: "list[int]", whose: str) -> None:
     """Raise where `version` is too old."""
     if tuple(version[:2]) < NEEDED:
         wanted, found = ".".join(map(str, NEEDED)), ".".join(map(str, version[:3]))
@@ -28,10 +28,10 @@ def require_version(version, whose):
         )
 
 
-def require_venv():
+def require_venv() -> None:
     """Make `.venv` where it is missing; raise where it cannot be used."""
     if not os.path.exists(PYTHON):
-        require_version(sys.version_info, "this")
+        require_version(list(sys.version_info[:3]), "this")
         if not os.access(VENV if os.path.isdir(VENV) else ROOT, os.W_OK):
             raise CannotSetUp("%s cannot be written; make it writable for %s" % (ROOT, user()))
         if subprocess.call([sys.executable, "-m", "venv", VENV]) != 0:
@@ -43,18 +43,18 @@ def require_venv():
     require_version([int(part) for part in found.split()], "the one in .venv")
 
 
-def user():
+def user() -> str:
     """Who runs this, for a message."""
     return os.environ.get("USER") or "you"
 
 
-def stamp_of(requirements):
+def stamp_of(requirements: str) -> str:
     """The text that says: this file, these bytes, are installed."""
     with open(os.path.join(ROOT, requirements), "rb") as file:
         return "%s %s\n" % (requirements, hashlib.sha256(file.read()).hexdigest())
 
 
-def stamps():
+def stamps() -> str:
     """The requirements files that `.venv` holds, as they were."""
     try:
         with open(os.path.join(VENV, "installed.txt")) as file:
@@ -63,20 +63,20 @@ def stamps():
         return ""
 
 
-def install(requirements, stamp):
+def install(requirements: str, stamp: str) -> None:
     """Install what `requirements` says, by hash, and note it."""
     if not os.access(VENV, os.W_OK):
         raise CannotSetUp(".venv cannot be written; make it writable for %s, or remove it" % user())
     print("installing %s into .venv ..." % requirements, flush=True)
-    command = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", requirements]
-    if subprocess.call(command, cwd=ROOT) != 0:
+    command = [PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if subprocess.call([*command, "--require-hashes", "-r", requirements], cwd=ROOT) != 0:
         raise CannotSetUp("the packages could not be installed (pip says why above)")
     # A larger set holds the smaller one with the same versions; anything else noted before may be gone now.
     with open(os.path.join(VENV, "installed.txt"), "w") as file:
         file.write(stamp + (stamp_of("requirements.txt") if requirements == "requirements-dev.txt" else ""))
 
 
-def main(requirements):
+def main(requirements: str) -> int:
     """Set up; 1 where it cannot be done."""
     try:
         require_venv()

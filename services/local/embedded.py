@@ -1,5 +1,6 @@
 """The embedded nats-server: the binary of the environment, with JetStream in a data folder (DESIGN decision 12)."""
 
+import json
 import os
 import shutil
 import signal
@@ -43,6 +44,18 @@ def free_port() -> int:
         return port
 
 
+def write_config(folder: Path, port: int, monitor_port: int, jetstream_options: str = "") -> Path:
+    """Write nats-server's configuration into `folder`: loopback only, JetStream beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    store = json.dumps(str(folder / "jetstream"), ensure_ascii=False)
+    config = folder / "nats.conf"
+    config.write_text(
+        f'listen: "127.0.0.1:{port}"\nhttp: "127.0.0.1:{monitor_port}"\n'
+        f"jetstream {{ store_dir: {store}\n{jetstream_options} }}\n"
+    )
+    return config
+
+
 class EmbeddedNats:
     """One nats-server process. Ports are kept over `kill` and `start`, so that clients reconnect."""
 
@@ -70,12 +83,7 @@ class EmbeddedNats:
         Raises:
             NatsNotFound, NatsFailed, OSError.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        config = self.folder / "nats.conf"
-        config.write_text(
-            f'listen: "127.0.0.1:{self.port}"\nhttp: "127.0.0.1:{self.monitor_port}"\n'
-            f'jetstream {{ store_dir: "{self.folder}/jetstream"\n{self._jetstream_options} }}\n'
-        )
+        config = write_config(self.folder, self.port, self.monitor_port, self._jetstream_options)
         log = self.folder / "nats.log"
         self.process = subprocess.Popen(
             [find_binary(), "-c", str(config), "-l", str(log)],
@@ -94,7 +102,7 @@ class EmbeddedNats:
 
     def _healthy(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.monitor_url}/healthz", timeout=1) as answer:
+            with urllib.request.urlopen(f"{self.monitor_url}/healthz", timeout=1) as answer:  # noqa: S310
                 return bool(answer.status == 200)
         except OSError:
             return False

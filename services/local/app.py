@@ -1,0 +1,150 @@
+"""Which processes the one-machine system is made of, and what each is told.
+
+The supervisor holds every HTTP socket and hands it down, so an address is known before anybody serves
+it and stays the same when a child is started again.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import services
+from services.chassis.server import address, listen
+from services.chassis.settings import EXIT_WRONG_SETTING
+from services.local.child import Child, Program
+from services.local.embedded import find_binary, free_port, write_config
+from services.local.folder import DataFolder
+from services.local.logfile import LogFile
+from services.local.settings import LocalSettings
+from services.local.supervisor import Supervisor
+from services.local.tokens import Mint
+
+_HOST = "127.0.0.1"
+_SERVICES = ("gateway", "ingest", "relay")
+# Together less than 5 s, which is what a person and a service manager wait for.
+_STOP_SECONDS: Mapping[str, float] = {"traffic": 0.3, "gateway": 2.0, "ingest": 0.8, "relay": 0.5, "nats": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where everything is."""
+
+    gateway: str
+    ingest: str
+    relay: str
+    nats: str
+
+
+class System:
+    """One data folder, its sockets, its children."""
+
+    def __init__(
+        self,
+        settings: LocalSettings,
+        folder: DataFolder,
+        *,
+        port: int,
+        traffic: bool,
+        tell: Callable[[str], None],
+    ) -> None:
+        """Bind the sockets and write nats-server's configuration; nothing is started.
+
+        Raises:
+            CannotListen: the gateway's port is taken.
+            NatsNotFound: there is no nats-server.
+        """
+        self._settings = settings
+        self._folder = folder
+        self._tell = tell
+        self._sockets = {name: listen(_HOST, port if name == "gateway" else 0) for name in _SERVICES}
+        # The children hold the other end: see services.local.leash.
+        self._leash_pipe, self._leash_end = os.pipe()
+        self._nats_port, self._monitor_port = free_port(), free_port()
+        secret = settings.jwt_hs256_secret or folder.secret()
+        self._secret = secret
+        self.mint = Mint(secret, settings.jwt_issuer, settings.jwt_audience)
+        stages = [[self._nats()], [self._service("relay")], [self._service("gateway"), self._service("ingest")]]
+        self.supervisor = Supervisor([*stages, [self._traffic()]] if traffic else stages)
+        self._ready_stages = len(stages)
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where everything is, known before it is there."""
+        at = {name: address(listener) for name, listener in self._sockets.items()}
+        return Addresses(**at, nats=f"nats://{_HOST}:{self._nats_port}")
+
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        """Run until the supervisor is told to stop.
+
+        Raises:
+            ChildFailed: a child cannot run.
+        """
+        try:
+            await self.supervisor.run(on_ready, ready_stages=self._ready_stages)
+        finally:
+            for listener in self._sockets.values():
+                listener.close()
+            os.close(self._leash_pipe)
+            os.close(self._leash_end)
+
+    def _child(self, program: Program) -> Child:
+        log = LogFile(self._folder.logs / f"{program.name}.log")
+        return Child(program, log, leash_pipe=self._leash_pipe, tell=self._tell)
+
+    def _nats(self) -> Child:
+        config = write_config(self._folder.nats, self._nats_port, self._monitor_port)
+        return self._child(
+            Program(
+                name="nats",
+                command=(find_binary(), "-c", str(config)),
+                environment=dict(os.environ),
+                ready_url=f"http://{_HOST}:{self._monitor_port}/healthz",
+                files=(self._folder.lock,),
+                stop_seconds=_STOP_SECONDS["nats"],
+                death_signal=signal.SIGTERM,  # enough for it, and it closes its files in order
+            )
+        )
+
+    def _service(self, name: str) -> Child:
+        listener = self._sockets[name]
+        drain = self._settings.drain_grace_s + self._settings.drain_spread_s if name == "gateway" else 0
+        return self._child(
+            Program(
+                name=name,
+                command=(sys.executable, "-m", f"services.{name}"),
+                environment={**self._environment(), "A2A_HTTP_FD": str(listener.fileno())},
+                ready_url=f"{address(listener)}/readyz",
+                files=(listener.fileno(),),
+                refusal_code=EXIT_WRONG_SETTING,
+                stop_seconds=max(_STOP_SECONDS[name], drain + 1),
+            )
+        )
+
+    def _traffic(self) -> Child:
+        return self._child(
+            Program(
+                name="traffic",
+                command=(sys.executable, "-m", "services.local.traffic"),
+                environment={**self._environment(), "A2A_INGEST_URL": self.addresses.ingest},
+                refusal_code=EXIT_WRONG_SETTING,
+                stop_seconds=_STOP_SECONDS["traffic"],
+            )
+        )
+
+    def _environment(self) -> dict[str, str]:
+        settings = self._settings
+        path = [str(Path(services.__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+        return {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(part for part in path if part),
+            "A2A_NATS_URL": self.addresses.nats,
+            "A2A_HTTP_HOST": _HOST,
+            "A2A_JWT_HS256_SECRET": self._secret,
+            "A2A_MARKET_MAX_BYTES": str(settings.market_max_bytes),
+            "A2A_REGION": settings.region,
+            "A2A_DRAIN_GRACE_S": f"{settings.drain_grace_s:g}",
+            "A2A_DRAIN_SPREAD_S": f"{settings.drain_spread_s:g}",
+        }

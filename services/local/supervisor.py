@@ -1,0 +1,84 @@
+"""The supervisor: starts the children stage by stage, keeps them running, stops them in the reverse order.
+
+Ends for one of two reasons: it was told to stop, or a child cannot run at all. Either way every
+process is gone when `run` returns.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+
+from services.local.child import Child, ChildFailed
+
+START_SECONDS = 30.0
+_LOG_CHECK_SECONDS = 10.0
+
+
+class _ToldToStop(Exception):
+    """Leaves the task group when a stop was asked for."""
+
+
+class Supervisor:
+    """All children of one system, in stages; a stage begins when the one before it is ready."""
+
+    def __init__(self, stages: Sequence[Sequence[Child]]) -> None:
+        self._stages = stages
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask for an orderly end; asked again, kill what is left and wait for nobody."""
+        if self._stopping.is_set():
+            for child in self._children():
+                child.kill()
+        self._stopping.set()
+
+    def _children(self) -> Iterator[Child]:
+        """All children in the order in which they are stopped."""
+        for stage in reversed(self._stages):
+            yield from stage
+
+    async def run(self, on_ready: Callable[[], None], *, ready_stages: int) -> None:
+        """Run until `stop`; `on_ready` is called once the first `ready_stages` stages are.
+
+        Raises:
+            ChildFailed: a child cannot run; everything else has been stopped.
+        """
+        failures: list[ChildFailed] = []
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._wait_for_stop())
+                tasks.create_task(self._bound_logs())
+                for number, stage in enumerate(self._stages, 1):
+                    for child in stage:
+                        tasks.create_task(child.keep())
+                    await _all_ready(stage)
+                    if number == ready_stages:
+                        on_ready()
+        except* _ToldToStop:
+            pass
+        except* ChildFailed as group:
+            failures += [error for error in group.exceptions if isinstance(error, ChildFailed)]
+        finally:
+            for child in self._children():
+                await child.end()
+        if failures:
+            raise failures[0]
+
+    async def _wait_for_stop(self) -> None:
+        await self._stopping.wait()
+        raise _ToldToStop
+
+    async def _bound_logs(self) -> None:
+        while True:
+            await asyncio.sleep(_LOG_CHECK_SECONDS)
+            for child in self._children():
+                child.log.bound()
+
+
+async def _all_ready(stage: Sequence[Child]) -> None:
+    for child in stage:
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await child.ready.wait()
+        except TimeoutError:
+            name, log = child.program.name, child.log.path
+            raise ChildFailed(f"{name} was not ready after {START_SECONDS:.0f} s; see {log}", 1) from None
