@@ -6,6 +6,7 @@ whether an event fits its contract is the registry's question, asked by publishe
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +15,7 @@ from contracts.errors import ContractError
 LARGEST_EVENT_BYTES = 256 * 1024
 CONTENT_TYPE = "application/cloudevents+json"
 BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
+MESSAGE_ID = "Nats-Msg-Id"
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
 
 
@@ -30,8 +32,7 @@ class _TopLevel(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_TopLevel).decode
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """What the gateway needs to know of an event."""
 
     # None where the event bears none: it is delivered, and no type filter matches it.
@@ -49,6 +50,13 @@ class Publication:
     subject: str
     headers: Mapping[str, str]
     payload: bytes
+    # The stream that must take it; a publisher states it as the expected stream.
+    stream: str
+
+    @property
+    def event_id(self) -> str:
+        """The event's own id, by which the stream knows a repetition."""
+        return self.headers[MESSAGE_ID]
 
 
 def read(payload: bytes) -> Envelope:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from contracts.envelope import LARGEST_EVENT_BYTES, Publication
+from contracts.envelope import LARGEST_EVENT_BYTES, MESSAGE_ID, Publication
 from contracts.errors import ContractError
 from contracts.events import market_v1
 from contracts.events.cloudevent import CloudEvent
@@ -115,15 +115,18 @@ class Registry:
         """The event as it is stored: subject, headers and bytes, after `check`.
 
         Raises:
-            ContractViolation: the event does not fit, or is larger than 256 KiB.
+            ContractViolation: the event does not fit, is larger than 256 KiB, or is no JSON in UTF-8 (NaN, say).
         """
-        _, event = self.check(document)
-        payload = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        contract, event = self.check(document)
+        try:
+            payload = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise ContractViolation([Violation("", f"cannot be written as JSON: {error}")]) from error
         if len(payload) > LARGEST_EVENT_BYTES:
             raise ContractViolation(
                 [Violation("", f"the event has {len(payload)} bytes; {LARGEST_EVENT_BYTES} are allowed")]
             )
-        return Publication(event.subject, {"Nats-Msg-Id": event.id}, payload)
+        return Publication(event.subject, {MESSAGE_ID: event.id}, payload, contract.stream)
 
     def _contract_of(self, event: CloudEvent) -> Contract:
         contract = self.find(event.type, event.schemaversion)

@@ -5,9 +5,12 @@ Stricter than the gateway's reader: every field that the market relies on is req
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-EventId = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]{1,128}$")]
+from contracts.events.moment import UtcMoment
+
+# No space at either end: NATS headers lose it, and two ids that differ in nothing else would be one `Nats-Msg-Id`.
+EventId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]([\x20-\x7e]{0,126}[\x21-\x7e])?$")]
 TypeName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
 
 
@@ -20,7 +23,7 @@ class CloudEvent(BaseModel):
     id: EventId
     source: str = Field(min_length=1, max_length=255)
     type: TypeName
-    time: AwareDatetime
+    time: UtcMoment
     subject: str = Field(min_length=1, max_length=512)
     dataschema: str
     datacontenttype: Literal["application/json"] = "application/json"

@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from contracts.events.moment import Moment
 from contracts.events.money import Money
 from contracts.subjects import ID_PATTERN
 
@@ -22,9 +23,9 @@ class IntentCreated(_Data):
     intent_id: Id
     buyer_id: Id
     title: Text
-    quantity: int = Field(default=1, ge=1)
+    quantity: int = Field(default=1, ge=1, strict=True)
     budget: Money | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
 
 
 class QuoteReceived(_Data):
@@ -35,7 +36,7 @@ class QuoteReceived(_Data):
     buyer_id: Id
     node_id: Id
     price: Money
-    valid_until: AwareDatetime | None = None
+    valid_until: Moment | None = None
 
 
 class NegotiationStarted(_Data):
@@ -47,7 +48,7 @@ class NegotiationStarted(_Data):
     buyer_id: Id
     node_id: Id
     opening_offer: Money
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
 
 
 class OrderCreated(_Data):

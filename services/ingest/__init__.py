@@ -1,0 +1,1 @@
+"""HTTP -> stream, for publishers in other languages: `python -m services.ingest`."""
