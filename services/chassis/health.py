@@ -11,7 +11,9 @@ from starlette.routing import Route
 Checks = Mapping[str, Callable[[], str | None]]
 
 
-def health_routes(checks: Checks, registry: CollectorRegistry, facts: Callable[[], Mapping[str, object]]) -> list[Route]:
+def health_routes(
+    checks: Checks, registry: CollectorRegistry, facts: Callable[[], Mapping[str, object]]
+) -> list[Route]:
     """The three routes; `facts` is told in `/readyz` beside the checks (region, durability)."""
 
     async def livez(_: Request) -> Response:

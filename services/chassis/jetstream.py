@@ -1,16 +1,23 @@
-"""JetStream: connecting, reading a stream's life and bounds, and making streams equal to the topology.
+"""JetStream: connecting, reading a stream's life and bounds, and making what is missing of the topology.
 
 "Exists" means its epoch was read (DESIGN decision 11). Nothing here deletes a stream or shrinks
-what one keeps. Requests are raw API calls: the wrappers lack direct batches, and say less of errors.
+what one keeps; correcting and repairing is `services.relay`'s. Requests are raw API calls: the wrappers
+lack direct batches, and say less of errors.
+
+A replay mirror never answers for its stream. JetStream lets a mirror answer the direct gets of its stream
+wherever that stream allowed them when the mirror was made or updated, and a mirror that is behind, or of an
+earlier life of the stream, then answers wrongly. So both happen only through `put_mirror` (docs/adr/0013).
 """
 
 import json
+import secrets
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import httpx
 import nats.errors
 from nats.aio.client import Client
 from structlog.stdlib import BoundLogger
@@ -19,10 +26,13 @@ from contracts.cursor import epoch_of
 from contracts.topology import DUPLICATE_WINDOW_SECONDS, EPOCH, StreamSpec
 
 REQUEST_SECONDS = 5.0
-_NO_STORAGE = 10047
+NO_STORAGE = 10047
 _NAME_IN_USE = 10058
 _NOT_FOUND = 10059
 _MIB = 1024**2
+NANOSECONDS = 10**9
+_MONITOR_SECONDS = 2.0
+UNKNOWN_SYNC = "unknown"
 
 
 class JetStreamError(Exception):
@@ -63,17 +73,25 @@ async def connect(url: str, *, name: str, log: BoundLogger) -> Client:
     client = Client()
     # What the first attempts failed with; it is raised, so it is not logged as well.
     failures: list[Exception] = []
+    # What was last logged: an absent server gives the same error four times a second.
+    logged = ""
 
     async def on_error(error: Exception) -> None:
-        if client.is_connected or client.is_reconnecting:
-            log.warning("nats_error", error=str(error) or type(error).__name__)
-        else:
+        nonlocal logged
+        text = str(error) or type(error).__name__
+        if not (client.is_connected or client.is_reconnecting):
             failures.append(error)
+        elif client.is_connected or text != logged:
+            logged = text
+            log.warning("nats_error", error=text)
 
     async def on_disconnect() -> None:
-        log.warning("nats_disconnected", url=_without_secrets(url))
+        if not client.is_closed:  # closing is no news to who closes
+            log.warning("nats_disconnected", url=_without_secrets(url))
 
     async def on_reconnect() -> None:
+        nonlocal logged
+        logged = ""
         log.info("nats_reconnected", url=_without_secrets(url))
 
     try:
@@ -123,15 +141,23 @@ async def state(client: Client, stream: str) -> StreamState:
     Raises:
         StreamMissing: there is no such stream.
     """
-    return _state(await request(client, f"STREAM.INFO.{stream}"))
+    return state_of(await request(client, f"STREAM.INFO.{stream}"))
 
 
-def _state(info: Mapping[str, Any]) -> StreamState:
+def state_of(info: Mapping[str, Any]) -> StreamState:
+    """As `state`, of an answer to `STREAM.INFO` at hand; a stream made without an epoch has that of its creation."""
     config, bounds = info["config"], info["state"]
     epoch = (config.get("metadata") or {}).get(EPOCH) or epoch_of(_milliseconds(info["created"]))
-    # An empty stream tells first 0 before its first event and last + 1 after a purge: both mean "nothing before last + 1".
-    first = bounds["first_seq"] if bounds["messages"] else bounds["last_seq"] + 1
-    return StreamState(config["name"], epoch, first, bounds["last_seq"], bounds["messages"], config["num_replicas"], config)
+    return StreamState(
+        name=config["name"],
+        epoch=epoch,
+        # Empty, it tells 0 before its first event and last + 1 after a purge: both mean "nothing before last + 1".
+        first=bounds["first_seq"] if bounds["messages"] else bounds["last_seq"] + 1,
+        last=bounds["last_seq"],
+        messages=bounds["messages"],
+        replicas=config["num_replicas"],
+        config=config,
+    )
 
 
 def _milliseconds(created: str) -> int:
@@ -139,7 +165,8 @@ def _milliseconds(created: str) -> int:
     return int(datetime.fromisoformat(created).timestamp() * 1000)
 
 
-def _config(spec: StreamSpec) -> dict[str, Any]:
+def stream_config(spec: StreamSpec) -> dict[str, Any]:
+    """What a stream of the topology is made with, but for its epoch."""
     return {
         "name": spec.name,
         "subjects": list(spec.subjects),
@@ -147,77 +174,126 @@ def _config(spec: StreamSpec) -> dict[str, Any]:
         "retention": "limits",
         "discard": spec.discard,
         "max_bytes": spec.max_bytes or -1,
-        "max_age": (spec.max_age_seconds or 0) * 10**9,
+        "max_age": (spec.max_age_seconds or 0) * NANOSECONDS,
         "num_replicas": spec.replicas,
-        "duplicate_window": DUPLICATE_WINDOW_SECONDS * 10**9,
+        "duplicate_window": DUPLICATE_WINDOW_SECONDS * NANOSECONDS,
         "allow_direct": True,
     }
 
 
+def mirror_config(spec: StreamSpec, stream: StreamState) -> dict[str, Any]:
+    """What the replay mirror of `stream` is made with: it keeps what the stream keeps, and bears its epoch."""
+    return {
+        "name": spec.replay_mirror,
+        "mirror": {"name": spec.name},
+        "storage": "file",
+        "discard": "old",  # with "new" a full mirror would stop for ever
+        "max_age": stream.config["max_age"],
+        "num_replicas": stream.replicas,
+        "allow_direct": True,
+        "metadata": {EPOCH: stream.epoch},
+    }
+
+
 async def ensure(client: Client, specs: Iterable[StreamSpec]) -> dict[str, StreamState]:
-    """Make each stream and its replay mirror where they are missing, leave alone what exists; idempotent, safe to run twice at once.
+    """Make each stream and its replay mirror where they are missing; idempotent, safe to run twice at once.
+
+    What exists is left alone, but for a creation that broke off: that is completed.
 
     Raises:
         NoRoom: the server cannot reserve the stream's size.
         JetStreamError: refused for another reason.
     """
-    found = {}
-    for spec in specs:
-        found[spec.name] = await _ensure_stream(client, spec)
-        await _ensure_mirror(client, spec, found[spec.name].epoch)
+    return {spec.name: await ensure_one(client, spec) for spec in specs}
+
+
+async def ensure_one(client: Client, spec: StreamSpec) -> StreamState:
+    """`ensure` for one stream."""
+    try:
+        found = await state(client, spec.name)
+    except StreamMissing:
+        found = await _create_stream(client, spec)
+    try:
+        await state(client, spec.replay_mirror)
+    except StreamMissing:
+        await put_mirror(client, spec, mirror_config(spec, found))
+    if not found.config["allow_direct"]:
+        # Ours from above, or of a process that died in `put_mirror`.
+        return state_of(await request(client, f"STREAM.UPDATE.{spec.name}", {**found.config, "allow_direct": True}))
     return found
 
 
-async def _ensure_stream(client: Client, spec: StreamSpec) -> StreamState:
-    try:
-        return await state(client, spec.name)
-    except StreamMissing:
-        pass
+async def _create_stream(client: Client, spec: StreamSpec) -> StreamState:
     epoch = epoch_of(time.time_ns() // 1_000_000)
+    # Direct gets are allowed last, so that the mirror is made while they are not: see the module.
+    config = {**stream_config(spec), "allow_direct": False, "metadata": {EPOCH: epoch}}
     try:
-        return _state(await request(client, f"STREAM.CREATE.{spec.name}", {**_config(spec), "metadata": {EPOCH: epoch}}))
+        return state_of(await request(client, f"STREAM.CREATE.{spec.name}", config))
     except JetStreamError as error:
         if error.code == _NAME_IN_USE:  # another process made it between our two calls
             return await state(client, spec.name)
-        if error.code == _NO_STORAGE:
-            free = await _free_bytes(client)
-            raise NoRoom(
-                error.code,
-                f"stream {spec.name} reserves {(spec.max_bytes or 0) // _MIB} MiB and the NATS server has {free // _MIB} MiB free; "
-                f"set A2A_{spec.name}_MAX_BYTES lower or give JetStream more storage",
-            ) from error
+        if error.code == NO_STORAGE:
+            raise await no_room(client, spec) from error
         raise
 
 
-async def _ensure_mirror(client: Client, spec: StreamSpec, epoch: str) -> None:
-    config = {
-        "name": spec.replay_mirror,
-        "mirror": {"name": spec.name},
-        "storage": "file",
-        "discard": "old",
-        "max_age": (spec.max_age_seconds or 0) * 10**9,
-        "num_replicas": spec.replicas,
-        "allow_direct": True,
-        "metadata": {EPOCH: epoch},
-    }
+async def put_mirror(client: Client, spec: StreamSpec, config: Mapping[str, Any], *, exists: bool = False) -> None:
+    """Make the replay mirror, or update the one that `exists`; the stream's direct gets rest for a few milliseconds.
+
+    Safe against another process that does the same: the later one finds it made.
+    """
+    stream = (await state(client, spec.name)).config
+    if stream["allow_direct"]:
+        await request(client, f"STREAM.UPDATE.{spec.name}", {**stream, "allow_direct": False})
     try:
-        await request(client, f"STREAM.CREATE.{spec.replay_mirror}", config)
+        await request(client, f"STREAM.{'UPDATE' if exists else 'CREATE'}.{spec.replay_mirror}", config)
     except JetStreamError as error:
         if error.code != _NAME_IN_USE:
             raise
+    finally:
+        if stream["allow_direct"]:
+            await request(client, f"STREAM.UPDATE.{spec.name}", stream)
+
+
+async def sync_interval(monitor_url: str) -> str:
+    """How soon the NATS server syncs what it stored to disk, by its monitoring port: `always`, `120s`, `unknown`."""
+    try:
+        async with httpx.AsyncClient(timeout=_MONITOR_SECONDS) as client:
+            answer = await client.get(f"{monitor_url.rstrip('/')}/varz")
+            config = answer.raise_for_status().json()["jetstream"]["config"]
+            return "always" if config.get("sync_always") else f"{config['sync_interval'] / NANOSECONDS:g}s"
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return UNKNOWN_SYNC
+
+
+def durability(states: Iterable[StreamState], sync: str = UNKNOWN_SYNC) -> dict[str, object]:
+    """The grade of what these streams acknowledge (DESIGN decision 13): the fewest copies of any, and the disk sync."""
+    return {"replicas": min((found.replicas for found in states), default=0), "sync": sync}
+
+
+async def no_room(client: Client, spec: StreamSpec) -> NoRoom:
+    """The error that tells how much the stream reserves and how much there is."""
+    free = await _free_bytes(client)
+    smaller = "set A2A_MARKET_MAX_BYTES lower or " if spec.name == "MARKET" else ""
+    return NoRoom(
+        NO_STORAGE,
+        f"stream {spec.name} reserves {(spec.max_bytes or 0) // _MIB} MiB and the NATS server has "
+        f"{free // _MIB} MiB free; {smaller}give JetStream more storage",
+    )
 
 
 async def _free_bytes(client: Client) -> int:
-    """What the server would still reserve, found by asking: no API call tells it (only an optional monitoring port does)."""
+    """What the server would still reserve, found by asking: only an optional monitoring port tells it."""
+    name = f"A2A_FREE_PROBE_{secrets.token_hex(4)}"
     low, high = 0, 2**50
     while high - low > _MIB:
         middle = (low + high) // 2
-        probe = {"name": "A2A_FREE_PROBE", "subjects": ["a2a.free.probe"], "storage": "file", "max_bytes": middle}
+        probe = {"name": name, "subjects": [name.lower()], "storage": "file", "max_bytes": middle}
         try:
-            await request(client, "STREAM.CREATE.A2A_FREE_PROBE", probe)
+            await request(client, f"STREAM.CREATE.{name}", probe)
         except JetStreamError:
             high = middle
         else:
             low = middle
-            await request(client, "STREAM.DELETE.A2A_FREE_PROBE")
+            await request(client, f"STREAM.DELETE.{name}")
     return low

@@ -10,6 +10,7 @@ from typing import Annotated, Never, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 EXIT_WRONG_SETTING = 2
@@ -53,14 +54,18 @@ class ServiceSettings(BaseSettings):
     declare: bool = Field(default=True, description="make the streams at start where they are missing")
     market_max_bytes: int | None = Field(default=None, ge=1, description="size reserved for the MARKET stream")
     stream_replicas: int = Field(default=1, ge=1, le=5, description="copies of each stream in a NATS cluster")
-    log_level: str = Field(default="info", pattern=r"^(?i:debug|info|warning|error)$")
+    log_level: str = Field(
+        default="info", pattern=r"^(?i:debug|info|warning|error)$", description="debug, info, warning or error"
+    )
 
 
 class TokenSettings(BaseSettings):
     """How tokens are verified; mixed into the settings of each service that takes them."""
 
     jwt_hs256_secret: str | None = Field(default=None, min_length=1, description="shared secret for HS256")
-    jwt_public_key: str | None = Field(default=None, min_length=1, description="PEM for RS256, ES256 or EdDSA, or a path to it")
+    jwt_public_key: str | None = Field(
+        default=None, min_length=1, description="PEM for RS256, ES256 or EdDSA, or a path to it"
+    )
     jwks_url: HttpUrl | None = Field(default=None, description="JWKS for RS256, ES256 or EdDSA")
     jwt_issuer: str | None = Field(default=None, min_length=1, description="required `iss`")
     jwt_audience: str | None = Field(default=None, min_length=1, description="required `aud`")
@@ -77,6 +82,21 @@ def load(kind: type[Settings]) -> Settings:
         first = error.errors()[0]
         name = _PREFIX + "_".join(map(str, first["loc"])).upper()
         refuse(f"{name}: {first['msg'].removeprefix('Value error, ')}")
+
+
+def described(kind: type[BaseSettings]) -> str:
+    """The settings of `kind` for `--help`: one line each, with its default."""
+    names = {f"{_PREFIX}{name.upper()}": field for name, field in kind.model_fields.items()}
+    width = max(map(len, names))
+    return "\n".join(
+        f"  {name:{width}}  {field.description or ''}{_default(field)}".rstrip() for name, field in names.items()
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return " (required)"
+    return "" if field.default is None else f" (default {field.default})"
 
 
 def refuse(reason: str) -> Never:

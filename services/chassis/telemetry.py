@@ -25,7 +25,9 @@ def configure_logging(service: str, level: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    renderer: Processor = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    renderer: Processor = structlog.processors.JSONRenderer()
+    if sys.stderr.isatty():
+        renderer = structlog.dev.ConsoleRenderer()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -34,6 +36,8 @@ def configure_logging(service: str, level: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    for chatty in ("httpx", "httpcore"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)  # one line a request, with its URL
     structlog.contextvars.bind_contextvars(service=service)
 
 
@@ -44,7 +48,7 @@ def logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def metrics_registry() -> CollectorRegistry:
-    """A registry with the process's own figures in it; not the global one, so that two apps in one process do not mix."""
+    """A registry with the process's own figures; not the global one, so that two apps in one process do not mix."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)

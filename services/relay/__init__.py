@@ -1,0 +1,1 @@
+"""Keeps one NATS site equal to `contracts.topology`: streams and replay mirrors at the hub."""
