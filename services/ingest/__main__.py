@@ -1,0 +1,45 @@
+"""`python -m services.ingest`: read the settings, take the port, serve until SIGTERM."""
+
+import os
+import signal
+
+from services.chassis.server import CannotListen, listen, run
+from services.chassis.settings import load, refuse, require_one_of
+from services.chassis.telemetry import configure_logging
+from services.ingest.app import build, verifier_of
+from services.ingest.settings import IngestSettings
+
+# Time for what is under way: a publish with all its tries takes six and a half seconds.
+_GRACEFUL_SECONDS = 8
+
+
+def main() -> None:
+    """Run the service; one `error:` line and exit code 2 where it cannot."""
+    settings = load(IngestSettings)
+    configure_logging("ingest", settings.log_level)
+    require_one_of(
+        (settings.jwt_hs256_secret, settings.jwt_public_key, settings.jwks_url),
+        ("JWT_HS256_SECRET", "JWT_PUBLIC_KEY", "JWKS_URL"),
+    )
+    try:
+        verifier = verifier_of(settings)
+    except (ValueError, OSError) as error:
+        refuse(f"A2A_JWT_PUBLIC_KEY: {error}")
+    try:
+        listener = listen(settings.http_host, settings.http_port, settings.http_fd)
+    except CannotListen as error:
+        refuse(str(error))
+    fatal: list[str] = []
+
+    def on_fatal(reason: str) -> None:
+        fatal.append(reason)
+        os.kill(os.getpid(), signal.SIGTERM)  # uvicorn ends in order, and the reason is told below
+
+    app = build(settings, verifier, on_fatal=on_fatal)
+    run(app, listener, graceful_seconds=_GRACEFUL_SECONDS, on_signal=lambda: setattr(app.state, "draining", True))
+    if fatal:
+        refuse(fatal[0])
+
+
+if __name__ == "__main__":
+    main()

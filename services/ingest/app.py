@@ -1,0 +1,94 @@
+"""The composition root of ingest: settings in, a Starlette app out."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from starlette.applications import Starlette
+
+from contracts.registry import REGISTRY
+from contracts.topology import streams as topology
+from services.chassis.auth import TokenVerifier
+from services.chassis.catalogue import catalogue_routes
+from services.chassis.health import health_routes
+from services.chassis.problems import EXCEPTION_HANDLERS
+from services.chassis.telemetry import logger, metrics_registry
+from services.ingest.body import Bodies
+from services.ingest.metrics import metrics_in
+from services.ingest.routes import EventRoutes
+from services.ingest.settings import IngestSettings
+from services.ingest.store import JetStreamStore
+from services.ingest.streams import Streams
+
+
+def verifier_of(settings: IngestSettings) -> TokenVerifier:
+    """The token verifier that the settings ask for.
+
+    Raises:
+        ValueError, OSError: the public key is not one, or cannot be read.
+    """
+    return TokenVerifier(
+        hs256_secret=settings.jwt_hs256_secret,
+        public_key=settings.jwt_public_key,
+        jwks_url=settings.jwks_url,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+    )
+
+
+def build(settings: IngestSettings, verifier: TokenVerifier, *, on_fatal: Callable[[str], None]) -> Starlette:
+    """The service; `on_fatal` is told in one line why it cannot go on. `app.state.draining` is the caller's to set."""
+    log = logger("services.ingest")
+    registry = metrics_registry()
+    metrics = metrics_in(registry)
+    streams = Streams(
+        settings.nats_url,
+        specs=topology(market_max_bytes=settings.market_max_bytes, replicas=settings.stream_replicas),
+        needed=dict.fromkeys(contract.stream for contract in REGISTRY),
+        declare=settings.declare,
+        log=log,
+    )
+    store = JetStreamStore(
+        streams,
+        metrics,
+        window=settings.publish_window,
+        ack_seconds=settings.ack_timeout_s,
+        deadline_seconds=settings.store_deadline_s,
+    )
+    events = EventRoutes(
+        store,
+        verifier,
+        REGISTRY,
+        bodies=Bodies(most_bytes=settings.bodies_max_bytes, seconds=settings.body_timeout_s),
+        batch_max_bytes=settings.batch_max_bytes,
+        refused=metrics.refused,
+    )
+    checks = {
+        "nats": streams.nats_failing,
+        "streams": streams.streams_failing,
+        "draining": lambda: "the service is shutting down" if app.state.draining else None,
+    }
+    health = health_routes(checks, registry, lambda: {"region": settings.region, "streams": streams.facts()})
+
+    def on_end(keeper: asyncio.Task[None]) -> None:
+        if not keeper.cancelled() and (error := keeper.exception()) is not None:
+            log.error("stopping", exc_info=error)
+            on_fatal(str(error))
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        keeper = asyncio.create_task(streams.run())
+        keeper.add_done_callback(on_end)
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            await asyncio.wait([keeper])
+
+    app: Starlette = Starlette(
+        routes=[*events.routes(), *catalogue_routes(), *health],
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=lifespan,
+    )
+    app.state.draining = False
+    return app

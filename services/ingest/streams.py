@@ -1,0 +1,191 @@
+"""The connection to NATS, and which life of each stream an acknowledged sequence belongs to.
+
+Law: an epoch is read before the event it is told with is published. So a cursor's epoch may be too old,
+which a gateway tells as a gap; it is never too new, which nobody could notice.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import nats.errors
+from nats.aio.client import Client
+from structlog.stdlib import BoundLogger
+
+from contracts.topology import StreamSpec
+from services.chassis.jetstream import JetStreamError, NoRoom, StreamMissing, connect, ensure, state
+
+SURVEY_SECONDS = 2.0
+# Longer than the survey's rhythm: while that runs, a publish finds the epoch at hand.
+_FRESH_SECONDS = 5.0
+_FIRST_DELAY_SECONDS = 0.25
+_LONGEST_DELAY_SECONDS = 5.0
+_CLOSE_SECONDS = 1.0
+# How often a broken connection is looked at; nats-py tells its return to nobody who waits.
+_LOOK_AGAIN_SECONDS = 0.02
+
+NATS_ERRORS = (nats.errors.Error, OSError)
+
+
+@dataclass(slots=True)
+class Life:
+    """One life of a stream, as far as it is known here."""
+
+    epoch: str
+    replicas: int
+    # The highest sequence told: whatever is published from now on gets a higher one, or the stream was made again.
+    last: int
+    read_at: float
+    # The connection's count of reconnects at that time; after another the server may have lost the stream.
+    reconnects: int
+
+
+class Streams:
+    """Connects, stays connected, makes the streams where it is to, and keeps their lives known."""
+
+    def __init__(
+        self, url: str, *, specs: Sequence[StreamSpec], needed: Iterable[str], declare: bool, log: BoundLogger
+    ) -> None:
+        self._url = url
+        self._specs = specs
+        self._needed = tuple(needed)
+        self._declare = declare
+        self._log = log
+        # None until NATS was there for the first time; from then on it reconnects by itself.
+        self._client: Client | None = None
+        self._lives: dict[str, Life] = {}
+        # One epoch is read at a time; who waited finds it fresh.
+        self._reading = asyncio.Lock()
+        # Why the last survey failed; None after one that did not.
+        self._trouble: str | None = "not looked at yet"
+        # Whether a survey has ever succeeded: until then a lack of room ends the service.
+        self._seen = False
+        # The reconnects at which the streams were last made; None before the first time.
+        self._declared_at: int | None = None
+
+    def nats_failing(self) -> str | None:
+        """Why NATS is not there, for `/readyz`."""
+        if self._client is None:
+            return f"not yet connected to NATS at {self._place}"
+        return None if self._client.is_connected else f"reconnecting to NATS at {self._place}"
+
+    def streams_failing(self) -> str | None:
+        """Why events cannot be stored, for `/readyz`."""
+        return self._trouble
+
+    def facts(self) -> dict[str, object]:
+        """Each stream's epoch and replicas, for `/readyz`."""
+        return {name: {"epoch": life.epoch, "replicas": life.replicas} for name, life in self._lives.items()}
+
+    @property
+    def _place(self) -> str:
+        return self._url.rpartition("@")[2]
+
+    async def run(self) -> None:
+        """Connect, then survey the streams until cancelled.
+
+        Raises:
+            NoRoom: at start, the server cannot reserve what a stream asks for.
+        """
+        client = await self._connect()
+        try:
+            self._client = client
+            while True:
+                await self._survey(client)
+                await asyncio.sleep(SURVEY_SECONDS)
+        finally:
+            with contextlib.suppress(*NATS_ERRORS):
+                await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
+
+    async def _connect(self) -> Client:
+        delay = _FIRST_DELAY_SECONDS
+        while True:
+            try:
+                return await connect(self._url, name="ingest", log=self._log)
+            except NATS_ERRORS as error:
+                why = str(error) or type(error).__name__
+                self._log.warning("waiting_for_nats", url=self._place, error=why, next_try_seconds=delay)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
+
+    async def _survey(self, client: Client) -> None:
+        try:
+            if self._declare and self._declared_at != _reconnects(client):
+                await ensure(client, self._specs)
+                self._declared_at = _reconnects(client)
+            for stream in self._needed:
+                await self._read(client, stream)
+        except NoRoom as error:
+            if not self._seen:
+                raise
+            self._tell(str(error))
+        except StreamMissing:
+            self._tell(f"a stream is missing; needed are {', '.join(self._needed)}")
+        except (JetStreamError, *NATS_ERRORS) as error:
+            self._tell(f"JetStream does not answer: {str(error) or type(error).__name__}")
+        else:
+            self._seen = True
+            self._tell(None)
+
+    def _tell(self, trouble: str | None) -> None:
+        if trouble != self._trouble:
+            self._log.info("streams_ready") if trouble is None else self._log.warning("streams_failing", why=trouble)
+        self._trouble = trouble
+
+    async def client(self, seconds: float) -> Client | None:
+        """The connection; where it is broken, what became of it within `seconds`: None if it is still away."""
+        client = self._client
+        if client is None or _stands(client):
+            return client
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not _stands(client):
+            if asyncio.get_running_loop().time() > deadline:
+                return None
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+        return client
+
+    async def life(self, client: Client, stream: str) -> Life:
+        """The stream's present life, read a few seconds ago at most and on this connection.
+
+        Raises:
+            StreamMissing, JetStreamError, nats.errors.Error: it cannot be told now.
+        """
+        if not self._is_fresh(client, stream):
+            async with self._reading:
+                if not self._is_fresh(client, stream):
+                    await self._read(client, stream)
+        return self._lives[stream]
+
+    def forget(self, stream: str, life: Life) -> None:
+        """`life` has ended; others may have read the next one already."""
+        if self._lives.get(stream) is life:
+            del self._lives[stream]
+
+    def _is_fresh(self, client: Client, stream: str) -> bool:
+        life = self._lives.get(stream)
+        if life is None or life.reconnects != _reconnects(client):
+            return False
+        return asyncio.get_running_loop().time() - life.read_at < _FRESH_SECONDS
+
+    async def _read(self, client: Client, stream: str) -> None:
+        # Both before the question: what changes while it is under way makes the answer old, not new.
+        read_at, reconnects = asyncio.get_running_loop().time(), _reconnects(client)
+        found = await state(client, stream)
+        life = self._lives.get(stream)
+        if life is None or life.epoch != found.epoch:
+            self._lives[stream] = Life(found.epoch, found.replicas, found.last, read_at, reconnects)
+            return
+        life.replicas, life.last = found.replicas, max(life.last, found.last)
+        life.read_at, life.reconnects = read_at, reconnects
+
+
+def _stands(client: Client) -> bool:
+    """Whether it is connected now; a function, because to a type checker a property asked twice is the same."""
+    connected: bool = client.is_connected
+    return connected
+
+
+def _reconnects(client: Client) -> int:
+    count: int = client.stats["reconnects"]
+    return count
