@@ -33,7 +33,8 @@ def listen(host: str, port: int, inherited_fd: int | None = None) -> socket.sock
     if inherited_fd is not None:
         return socket.socket(fileno=inherited_fd)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # The protocol is named because asyncio turns Nagle off only where it is: else each small answer waits 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
