@@ -52,6 +52,8 @@ class ChannelKind:
     access: Mapping[str, Access]
     # The only id of a kind that has just one channel, as `intents` of `market:intents`.
     only_id: str | None = None
+    # Whether a channel of this kind is over after an event marked `final` (PROTOCOL §6).
+    ends: bool = False
 
     @property
     def narrowing_tokens(self) -> tuple[str, ...]:

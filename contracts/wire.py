@@ -137,11 +137,18 @@ def _message(op: str, message_id: MessageId = None, /, **fields: Any) -> bytes:
 
 
 def welcome(
-    connection_id: str, sub: str, role: str, region: str, heartbeat_seconds: float, limits: Mapping[str, int | float]
+    connection_id: str,
+    sub: str,
+    role: str,
+    region: str,
+    heartbeat_seconds: float,
+    limits: Mapping[str, int | float],
+    message_id: MessageId = None,
 ) -> bytes:
     """The first message after authentication."""
     return _message(
         "welcome",
+        message_id,
         connection_id=connection_id,
         protocol=PROTOCOL_VERSION,
         principal={"sub": sub, "role": role},

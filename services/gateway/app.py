@@ -1,0 +1,197 @@
+"""The composition root of the gateway: settings in, a Starlette app out."""
+
+import asyncio
+import contextlib
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+
+from prometheus_client import CollectorRegistry
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+
+from contracts.channels import CHANNELS, Channels
+from contracts.errors import Problem, Refused
+from contracts.principal import Principal
+from contracts.topology import StreamSpec
+from contracts.topology import streams as topology
+from services.chassis import jetstream
+from services.chassis.auth import TokenVerifier
+from services.chassis.catalogue import catalogue_routes
+from services.chassis.health import health_routes
+from services.chassis.problems import EXCEPTION_HANDLERS
+from services.chassis.telemetry import logger, metrics_registry
+from services.gateway.bus.decode import Decoder
+from services.gateway.bus.feed import Feed
+from services.gateway.bus.history import History
+from services.gateway.bus.site import Site
+from services.gateway.core.access import Access
+from services.gateway.core.log import Life
+from services.gateway.core.replica import Authenticate, Replica, Schedule
+from services.gateway.core.stream import Stream
+from services.gateway.core.wheel import Wheel
+from services.gateway.keeper import Keeper
+from services.gateway.metrics import gateway_metrics
+from services.gateway.settings import GatewaySettings
+from services.gateway.transports.handshake import WebSocketEndpoint
+from services.gateway.transports.http import HttpEndpoints
+from services.gateway.transports.identity import Identity
+from services.gateway.transports.sse import EventsEndpoint
+
+_log = logger("services.gateway")
+
+
+def verifier_of(settings: GatewaySettings) -> TokenVerifier:
+    """The token verifier that the settings ask for.
+
+    Raises:
+        ValueError, OSError: the public key is not one, or cannot be read.
+    """
+    return TokenVerifier(
+        hs256_secret=settings.jwt_hs256_secret,
+        public_key=settings.jwt_public_key,
+        jwks_url=settings.jwks_url,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+    )
+
+
+def build(settings: GatewaySettings, verifier: TokenVerifier, *, on_fatal: Callable[[str], None]) -> Starlette:
+    """The service; `on_fatal` is told, in one line, when it cannot go on. `app.state.replica` is the running replica."""
+    specs = topology(market_max_bytes=settings.market_max_bytes, replicas=settings.stream_replicas)
+    site, replica = Site(), _replica(settings, verifier)
+    feeds, archives = _streams(settings, specs, site, replica)
+    keeper = Keeper(
+        replica, site, feeds, archives, specs, nats_url=settings.nats_url, declare=settings.declare, log=_log
+    )
+    registry = metrics_registry()
+    gateway_metrics(replica, registry)
+    app = Starlette(
+        routes=_routes(settings, replica, keeper, verifier, registry),
+        middleware=[
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.allowed_origins,
+                allow_methods=["GET", "POST", "DELETE"],
+                allow_headers=["Authorization", "Last-Event-ID", "Content-Type"],
+                allow_credentials=True,
+            )
+        ],
+        exception_handlers=EXCEPTION_HANDLERS,
+        lifespan=partial(_lifespan, keeper, on_fatal),
+    )
+    app.state.replica = replica
+    return app
+
+
+def _replica(settings: GatewaySettings, verifier: TokenVerifier) -> Replica:
+    def wake(call: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(call)
+
+    return Replica(
+        region=settings.region,
+        limits=settings.limits(),
+        access=Access(Channels(CHANNELS)),
+        streams={},
+        schedule=Schedule(wake),
+        wheel=Wheel(time.monotonic()),
+        authenticate=_authenticator(verifier),
+        now=time.monotonic,
+        wall=time.time,
+        random=random.random,
+        new_id=lambda: secrets.token_hex(8),
+    )
+
+
+def _authenticator(verifier: TokenVerifier) -> Authenticate:
+    """Verification as the core asks for it: by callback. Each waits for the issuer's keys at most, which has a deadline."""
+    running: set[asyncio.Task[None]] = set()
+
+    async def verify(token: str, done: Callable[[Principal | Problem], None]) -> None:
+        try:
+            outcome: Principal | Problem = await verifier.verify(token)
+        except Refused as refused:
+            outcome = refused.problem
+        done(outcome)
+
+    def authenticate(token: str, done: Callable[[Principal | Problem], None]) -> None:
+        task = asyncio.get_running_loop().create_task(verify(token, done))
+        running.add(task)
+        task.add_done_callback(running.discard)
+
+    return authenticate
+
+
+def _streams(
+    settings: GatewaySettings, specs: tuple[StreamSpec, ...], site: Site, replica: Replica
+) -> tuple[list[Feed], list[History]]:
+    """For each stream of the topology: the core's `Stream`, with a feed above and an archive below."""
+    feeds, archives = [], []
+    for spec in specs:
+        decoder = Decoder(spec.name, Channels(CHANNELS), replica.tally, _log)
+        archive = History(
+            site,
+            spec.name,
+            spec.replay_mirror,
+            decoder,
+            partial(_life_of, replica, spec.name),
+            _log,
+            reads=settings.history_reads,
+            scan_limit=settings.replay_scan_limit,
+        )
+        stream = Stream(spec.name, spec.subjects[0], settings.log_bytes, archive, replica.schedule.add)
+        replica.streams[spec.name] = stream
+        archives.append(archive)
+        declare = partial(_declare, site, spec) if settings.declare else None
+        feeds.append(
+            Feed(site, stream, decoder, replica.tally, _log, warm_events=settings.log_warm_events, declare=declare)
+        )
+    return feeds, archives
+
+
+def _life_of(replica: Replica, name: str) -> Life:
+    return replica.streams[name].log.life
+
+
+async def _declare(site: Site, spec: StreamSpec) -> None:
+    await jetstream.ensure(site.client, [spec])
+
+
+def _routes(
+    settings: GatewaySettings, replica: Replica, keeper: Keeper, verifier: TokenVerifier, registry: CollectorRegistry
+) -> list[BaseRoute]:
+    identity = Identity(verifier, settings.allowed_origins)
+    checks = {
+        "nats": keeper.nats_failing,
+        "streams": keeper.feeds_failing,
+        "draining": lambda: "the replica is leaving" if replica.draining else None,
+    }
+    return [
+        WebSocketRoute("/v1/ws", WebSocketEndpoint(replica, identity).accept),
+        Route("/v1/events", EventsEndpoint(replica, identity).get, methods=["GET"]),
+        *HttpEndpoints(replica, identity).routes(),
+        *catalogue_routes(),
+        *health_routes(checks, registry, lambda: {"region": settings.region}),
+    ]
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(keeper: Keeper, on_fatal: Callable[[str], None], _: Starlette) -> AsyncIterator[None]:
+    def on_end(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            reasons = error.exceptions if isinstance(error, BaseExceptionGroup) else (error,)
+            _log.error("stopping", exc_info=error)
+            on_fatal(str(reasons[0]))
+
+    running = asyncio.create_task(keeper.run())
+    running.add_done_callback(on_end)
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await keeper.close()

@@ -1,0 +1,1 @@
+"""The NATS side: what brings events to the core, live and from the past."""

@@ -1,0 +1,251 @@
+"""The feed: a gapless tail of one stream (DESIGN decision 1).
+
+A push consumer that nobody acknowledges, read through a plain core subscription. Each delivery
+bears the consumer's own count; a count that is not the next one, or silence, and the consumer is
+made again after the last sequence that was taken. Before each making the stream's life and
+bounds are compared: a start beyond the end would be silent for ever (FACTS, nats-py).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from structlog.stdlib import BoundLogger
+
+from services.chassis import jetstream
+from services.gateway.bus.decode import Decoder
+from services.gateway.bus.site import NotConnected, Site
+from services.gateway.core.log import Entry
+from services.gateway.core.replica import Tally
+from services.gateway.core.stream import Stream
+
+HEARTBEAT_SECONDS = 1.0
+_SILENCE_SECONDS = 2.5 * HEARTBEAT_SECONDS
+_SHORTEST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
+# A batch is written when the loop comes round, or when it holds this many events.
+_BATCH_EVENTS = 256
+_INACTIVE_SECONDS = 10
+_FAILURES = (nats.errors.Error, NotConnected, jetstream.JetStreamError, TimeoutError, OSError)
+
+
+class _Broken(Exception):
+    """This consumer missed something; another one has to be made."""
+
+
+class Feed:
+    """Keeps one `Stream` at the end of what is stored."""
+
+    def __init__(
+        self,
+        site: Site,
+        stream: Stream,
+        decoder: Decoder,
+        tally: Tally,
+        log: BoundLogger,
+        *,
+        warm_events: int,
+        declare: Callable[[], Awaitable[object]] | None,
+    ) -> None:
+        """`warm_events`: how far before the end a new replica begins, so that a reconnect storm finds its events in memory.
+
+        `declare` makes the stream where it is missing; None where that is somebody else's.
+        """
+        self._site = site
+        self._stream = stream
+        self._decoder = decoder
+        self._tally = tally
+        self._log = log.bind(stream=stream.name)
+        self._warm_events = warm_events
+        self._declare = declare
+        # The end of the stream when the present consumer was made: the feed is current once it has got there.
+        self._goal: int | None = None
+        self._consumer: _Consumer | None = None
+
+    @property
+    def lag(self) -> str | None:
+        """None while the feed follows the stream; else why not."""
+        if self._consumer is None or self._goal is None:
+            return f"not following {self._stream.name}"
+        if self._stream.log.high < self._goal:
+            return f"{self._goal - self._stream.log.high} events of {self._stream.name} behind"
+        return None
+
+    async def run(self) -> None:
+        """Follow for ever; ends by cancellation only."""
+        pause = _SHORTEST_PAUSE
+        while True:
+            began = monotonic()
+            try:
+                await self._follow()
+            except (*_FAILURES, _Broken) as error:
+                self._tally.feed_resets += 1
+                self._log.warning("feed_reset", error=str(error) or type(error).__name__)
+            pause = _SHORTEST_PAUSE if monotonic() - began > _LONGEST_PAUSE else min(pause * 2, _LONGEST_PAUSE)
+            await asyncio.sleep(pause)
+
+    async def _follow(self) -> None:
+        """One consumer's life."""
+        client = self._site.client
+        try:
+            state = await jetstream.state(client, self._stream.name)
+        except jetstream.StreamMissing:
+            if self._declare is not None:
+                await self._declare()
+            raise
+        self._compare(state)
+        self._goal = state.last
+        consumer = self._consumer = _Consumer(self._stream, self._decoder, self._tally)
+        try:
+            await consumer.open(client)
+            self._log.info("feed_following", after=self._stream.log.high, last=state.last)
+            await consumer.watch()
+        finally:
+            self._consumer = None
+            await consumer.close(client)
+
+    def _compare(self, state: jetstream.StreamState) -> None:
+        """Make the log fit the stream as it is now: opened, unchanged, made again, cut back, or trimmed past us."""
+        stream, bottom = self._stream, state.first - 1
+        if not stream.is_open:
+            stream.open(state.epoch, max(bottom, state.last - self._warm_events, 0))
+            return
+        high = stream.log.high
+        if state.epoch != stream.log.life.epoch:
+            reason, goal = "recreated", bottom
+        elif state.last < high:
+            reason, goal = "ahead", state.last
+        elif bottom > high:
+            reason, goal = "expired", bottom
+        else:
+            return
+        self._log.warning(
+            "feed_restart", reason=reason, epoch=state.epoch, high=high, first=state.first, last=state.last
+        )
+        stream.restart(reason, state.epoch, goal)
+
+
+class _Consumer:
+    """One push consumer, from its making to its first fault."""
+
+    def __init__(self, stream: Stream, decoder: Decoder, tally: Tally) -> None:
+        self._stream = stream
+        self._decoder = decoder
+        self._tally = tally
+        self._loop = asyncio.get_running_loop()
+        self._name = ""
+        self._subscription: Subscription | None = None
+        # Entries taken in this turn of the loop, and the sequence reached with them.
+        self._batch: list[Entry] = []
+        self._high = stream.log.high
+        self._flush_is_due = False
+        # How many messages this consumer has delivered.
+        self._count = 0
+        self._heard_at = monotonic()
+        # Set to the first fault.
+        self._fault: asyncio.Future[str] = self._loop.create_future()
+        self._client: Client | None = None
+
+    async def open(self, client: Client) -> None:
+        """Make the consumer after the log's high watermark; delivery may begin before this returns."""
+        self._client = client
+        inbox = client.new_inbox()
+        self._name = "gw_" + inbox.rpartition(".")[2]
+        self._subscription = await client.subscribe(
+            inbox, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        config = {
+            "name": self._name,
+            "deliver_subject": inbox,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self._high + 1,
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "flow_control": True,
+            "idle_heartbeat": int(HEARTBEAT_SECONDS * 1e9),
+            "inactive_threshold": _INACTIVE_SECONDS * 10**9,
+            "mem_storage": True,
+            "num_replicas": 1,
+        }
+        name = self._stream.name
+        await jetstream.request(client, f"CONSUMER.CREATE.{name}.{self._name}", {"stream_name": name, "config": config})
+        self._heard_at = monotonic()
+
+    async def watch(self) -> None:
+        """Wait for the first fault or for silence.
+
+        Raises:
+            _Broken: always.
+        """
+        while not self._fault.done():
+            await asyncio.wait([self._fault], timeout=HEARTBEAT_SECONDS / 2)
+            if monotonic() - self._heard_at > _SILENCE_SECONDS:
+                raise _Broken(f"silent for {_SILENCE_SECONDS} s")
+        raise _Broken(self._fault.result())
+
+    async def close(self, client: Client) -> None:
+        """Write what was taken; have the server forget the consumer (it would by itself after a while)."""
+        if not self._fault.done():
+            self._fault.set_result("closed")
+        self._flush()
+        self._high = 0  # a flush that is still scheduled must not touch the log of the next consumer
+        if self._subscription is None:
+            return
+        try:
+            await self._subscription.unsubscribe()
+            await client.publish(f"$JS.API.CONSUMER.DELETE.{self._stream.name}.{self._name}")
+        except (nats.errors.Error, OSError):
+            pass  # the connection is gone, and the consumer goes with its interest
+
+    async def _receive(self, message: Msg) -> None:
+        self._heard_at = monotonic()
+        if self._fault.done():
+            return
+        reply = message.reply
+        if reply.startswith("$JS.ACK."):
+            self._take(message, reply.split("."))
+        else:
+            await self._control(message)
+
+    def _take(self, message: Msg, tokens: list[str]) -> None:
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<count>.<time>.<pending>, or with domain and account before the stream.
+        offset = 0 if len(tokens) == 9 else 2
+        sequence, count, time_ns = int(tokens[offset + 5]), int(tokens[offset + 6]), int(tokens[offset + 7])
+        if count != self._count + 1:
+            self._fault.set_result(f"delivery {self._count + 1} is missing, got {count}")
+            return
+        self._count = count
+        self._high = sequence
+        self._tally.feed_events += 1
+        entry = self._decoder.entry(self._stream.log.life, sequence, time_ns, message.subject, message.data)
+        if entry is not None:
+            self._batch.append(entry)
+        if len(self._batch) >= _BATCH_EVENTS:
+            self._flush()
+        elif not self._flush_is_due:
+            self._flush_is_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_is_due = False
+        if self._high > self._stream.log.high:
+            batch, self._batch = self._batch, []
+            self._stream.append(batch, self._high)
+
+    async def _control(self, message: Msg) -> None:
+        """An idle heartbeat or a flow-control request."""
+        headers = message.headers or {}
+        assert self._client is not None
+        if message.reply:
+            self._flush()
+            await self._client.publish(message.reply)
+        stalled = headers.get("Nats-Consumer-Stalled")
+        if stalled:
+            await self._client.publish(stalled)
+        delivered = headers.get("Nats-Last-Consumer")
+        if delivered is not None and int(delivered) != self._count:
+            self._fault.set_result(f"{delivered} were delivered, {self._count} came")

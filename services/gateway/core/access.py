@@ -1,0 +1,62 @@
+"""Access: the one place that decides who may see which events (PROTOCOL §2).
+
+A grant names the routing key under which events reach the subscriber, and the NATS filters that
+select the same events from a stream. Live, replay and history all go by the grant, so none of
+them can show what another would not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from contracts.channels import ChannelKind, Channels, InvalidChannel, Narrowed, Sees, narrowed_key, split
+from contracts.errors import ErrorCode, Problem
+from contracts.principal import Principal
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What one principal sees of one channel."""
+
+    channel: str
+    kind: ChannelKind
+    # The routing key that every visible event bears, and no other event does.
+    key: str
+    narrowing: Mapping[str, str] | None = None
+
+    @property
+    def stream(self) -> str:
+        """The stream the channel reads."""
+        return self.kind.stream
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """NATS filters that together select what the key selects."""
+        return self.kind.filters(self.channel.partition(":")[2], self.narrowing)
+
+
+class Access:
+    """Judges subscriptions by the declared channels."""
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+
+    def grant(self, principal: Principal, channel: str) -> Grant | Problem:
+        """What `principal` sees of `channel`, or why nothing: grammar first, then kind, then role (PROTOCOL §8)."""
+        try:
+            kind_name, channel_id = split(channel)
+        except InvalidChannel:
+            return Problem(ErrorCode.INVALID_CHANNEL)
+        kind = self._channels.find(kind_name, channel_id)
+        if kind is None:
+            return Problem(ErrorCode.UNKNOWN_CHANNEL, f"there is no channel {channel}")
+        if not principal.covers(channel):
+            return Problem(ErrorCode.FORBIDDEN, f"the token's channels do not include {channel}")
+        match kind.access.get(principal.role):
+            case Sees.ALL:
+                return Grant(channel, kind, channel)
+            case Sees.OWN if channel_id == principal.sub:
+                return Grant(channel, kind, channel)
+            case Narrowed(token):
+                return Grant(channel, kind, narrowed_key(channel, token, principal.sub), {token: principal.sub})
+            case _:
+                return Problem(ErrorCode.FORBIDDEN, f"role {principal.role} may not subscribe to {channel}")

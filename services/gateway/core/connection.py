@@ -1,0 +1,464 @@
+"""A connection is a cursor over a log: a place in each stream it reads, and no queue.
+
+A reader holds one live position for all of a connection's live subscriptions to a stream; a
+subscription that is still replaying has a position of its own, until it joins (DESIGN decision 3).
+Catch-up of a slow client, replay and live are the same act here: reading pages from a position.
+This file never knows a wire format; the hooks at the end of `Connection` do.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from contracts.cursor import Cursor
+from contracts.errors import Problem
+from services.gateway.core.access import Grant
+from services.gateway.core.fanout import Part, Types
+from services.gateway.core.log import Entry, Page
+from services.gateway.core.replay import (
+    Answer,
+    Bounds,
+    Gap,
+    Last,
+    NeedPage,
+    Placed,
+    Start,
+    judge,
+    need_of,
+    page_needed,
+    place_from_log,
+    stale,
+)
+
+if TYPE_CHECKING:
+    from services.gateway.core.stream import Stream
+
+# How much a connection is given in one step before others have their turn.
+STEP_BYTES = 64 * 1024
+
+
+class Subscription:
+    """One subscription: what it was granted and, until it is live, where its replay stands."""
+
+    __slots__ = (
+        "asked",
+        "floors",
+        "grants",
+        "message_id",
+        "on_gap",
+        "position",
+        "reader",
+        "replayed",
+        "start",
+        "types",
+    )
+
+    def __init__(
+        self,
+        reader: "Reader",
+        grants: tuple[Grant, ...],
+        start: Start,
+        types: Types,
+        on_gap: str,
+        message_id: object = None,
+    ) -> None:
+        self.reader = reader
+        # One grant; several where an SSE request merges channels.
+        self.grants = grants
+        # Per grant the sequence after which it wants events; differs from the position with `last` over several channels.
+        self.floors: tuple[int, ...] = ()
+        # How it was asked to begin; None once that is resolved.
+        self.start: Start | None = start
+        self.types = types
+        self.on_gap = on_gap
+        # The id to repeat in the answer.
+        self.message_id = message_id
+        # Where its replay stands; None while it is being placed and once it is live.
+        self.position: int | None = None
+        # Events delivered so far; None once `live` was told.
+        self.replayed: int | None = 0
+        # What it waits for of the archive; an answer to anything else is late and ignored.
+        self.asked: object | None = None
+
+    @property
+    def channel(self) -> str:
+        """The channel's name; the first where several are merged."""
+        return self.grants[0].channel
+
+    @property
+    def is_live(self) -> bool:
+        """Whether its events come with the reader's."""
+        return self.start is None and self.position is None
+
+    def select(self, page: Page, after: int) -> list[Entry]:
+        """What of `page` follows `after` and is for this subscription, in order, each once."""
+        if len(self.grants) == 1:
+            found: Sequence[Entry] = page.select(self.grants[0].key, after)
+        else:
+            merged: dict[int, Entry] = {}
+            for grant, floor in zip(self.grants, self.floors, strict=True):
+                merged.update((entry.sequence, entry) for entry in page.select(grant.key, max(after, floor)))
+            found = [merged[sequence] for sequence in sorted(merged)]
+        types = self.types
+        return [entry for entry in found if types is None or entry.type in types]
+
+
+class Reader:
+    """A connection's place in one stream."""
+
+    __slots__ = ("connection", "position", "stream", "subscriptions")
+
+    def __init__(self, connection: "Connection", stream: "Stream") -> None:
+        self.connection = connection
+        self.stream = stream
+        # The live position: None at the log's high watermark, else where the connection stopped writing.
+        self.position: int | None = None
+        self.subscriptions: dict[str, Subscription] = {}
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """The least position written over all its channels; None while any of them is not live."""
+        if not all(subscription.is_live for subscription in self.subscriptions.values()):
+            return None
+        log = self.stream.log
+        return log.life.cursor(log.high if self.position is None else self.position)
+
+
+class Connection:
+    """What all kinds of client have in common: subscriptions, places, steps."""
+
+    __slots__ = ("_schedule", "closed", "readers", "writable")
+
+    def __init__(self, schedule: Callable[["Connection"], None]) -> None:
+        """`schedule` has `step` called soon, and again for as long as that returns True."""
+        self._schedule = schedule
+        self.readers: dict[str, Reader] = {}
+        # Whether the transport takes more; False between `pause` and `resume`.
+        self.writable = True
+        self.closed = False
+
+    # What the transport tells.
+
+    def pause(self) -> None:
+        """The transport's buffer is above its high mark: remember where each reader stands, and write no more events."""
+        self.writable = False
+        for reader in self.readers.values():
+            if reader.position is None:
+                reader.position = reader.stream.log.high
+
+    def resume(self) -> None:
+        """The buffer has drained: go on from where it stopped."""
+        self.writable = True
+        self._schedule(self)
+
+    def release(self) -> None:
+        """The connection is gone: leave every stream. Idempotent."""
+        self.closed = True
+        for reader in list(self.readers.values()):
+            for subscription in list(reader.subscriptions.values()):
+                self.drop(subscription)
+
+    # Subscriptions.
+
+    def subscribe(
+        self,
+        stream: "Stream",
+        grants: tuple[Grant, ...],
+        start: Start,
+        types: Types,
+        on_gap: str,
+        message_id: object = None,
+    ) -> Subscription:
+        """Begin a subscription; `on_subscribed` or `on_failed` follows, perhaps at once."""
+        reader = self.readers.get(stream.name)
+        if reader is None:
+            reader = self.readers[stream.name] = Reader(self, stream)
+            stream.readers[reader] = None
+            if not self.writable:
+                reader.position = stream.log.high
+        subscription = Subscription(reader, grants, start, types, on_gap, message_id)
+        reader.subscriptions[subscription.channel] = subscription
+        self.place(subscription)
+        return subscription
+
+    def find(self, channel: str) -> Subscription | None:
+        """The subscription to this channel."""
+        for reader in self.readers.values():
+            found = reader.subscriptions.get(channel)
+            if found is not None:
+                return found
+        return None
+
+    @property
+    def subscription_count(self) -> int:
+        """How many channels the connection has."""
+        return sum(len(reader.subscriptions) for reader in self.readers.values())
+
+    def drop(self, subscription: Subscription) -> None:
+        """End a subscription, whatever its state."""
+        reader = subscription.reader
+        subscription.asked = None
+        self._leave_live(subscription)
+        if reader.subscriptions.get(subscription.channel) is subscription:
+            del reader.subscriptions[subscription.channel]
+        reader.stream.lagging.discard(subscription)
+        if not reader.subscriptions and self.readers.get(reader.stream.name) is reader:
+            del self.readers[reader.stream.name]
+            reader.stream.readers.pop(reader, None)
+
+    def _leave_live(self, subscription: Subscription) -> None:
+        for grant in subscription.grants:
+            subscription.reader.stream.fanout.leave(grant.key, subscription.types, subscription)
+
+    # Placing: from "how to begin" to a position.
+
+    def place(self, subscription: Subscription) -> None:
+        """Resolve the subscription's start, from the log or by asking the archive."""
+        stream, start = subscription.reader.stream, subscription.start
+        assert start is not None
+        floors: list[int] = []
+        for grant in subscription.grants:
+            found = place_from_log(start, stream.log, grant.key, subscription.types)
+            if isinstance(found, Placed):
+                floors.append(found.position)
+            elif isinstance(found, Problem):
+                return self._fail(subscription, found)
+            elif isinstance(start, Last):
+                return self._ask_last(subscription, floors)
+            else:
+                need = need_of(start, stream.log, grant.key, grant.filters, subscription.types)
+                subscription.asked = need
+                return stream.archive.ask(need, partial(self._on_placed, subscription, need))
+        return self._begin(subscription, min(floors), tuple(floors), None)
+
+    def _ask_last(self, subscription: Subscription, floors: list[int]) -> None:
+        """Ask for the next grant of a `last` over one or several channels; those before it are in `floors`."""
+        stream, start = subscription.reader.stream, subscription.start
+        assert isinstance(start, Last)
+        while len(floors) < len(subscription.grants):
+            grant = subscription.grants[len(floors)]
+            found = place_from_log(start, stream.log, grant.key, subscription.types)
+            if isinstance(found, Placed):
+                floors.append(found.position)
+                continue
+            need = need_of(start, stream.log, grant.key, grant.filters, subscription.types)
+            subscription.asked = need
+            return stream.archive.ask(need, partial(self._on_last, subscription, need, floors))
+        return self._begin(subscription, min(floors), tuple(floors), None)
+
+    def _on_last(self, subscription: Subscription, need: object, floors: list[int], answer: Answer) -> None:
+        if subscription.asked is not need:
+            return
+        if isinstance(answer, Placed):
+            self._ask_last(subscription, [*floors, answer.position])
+        else:
+            self._fail(subscription, answer if isinstance(answer, Problem) else stale("no answer"))
+
+    def _on_placed(self, subscription: Subscription, need: object, answer: Answer) -> None:
+        if subscription.asked is not need:
+            return
+        log, start = subscription.reader.stream.log, subscription.start
+        if isinstance(answer, Bounds) and start is not None:
+            answer = judge(start, log.life, log.high, answer)
+        if isinstance(answer, Placed):
+            self._begin(subscription, answer.position, (answer.position,) * len(subscription.grants), answer.gap)
+        else:
+            self._fail(subscription, answer if isinstance(answer, Problem) else stale("no answer"))
+
+    def _begin(self, subscription: Subscription, position: int, floors: tuple[int, ...], gap: Gap | None) -> None:
+        if gap is not None and subscription.on_gap == "refuse":
+            return self._fail(subscription, gap.refusal())
+        subscription.asked = subscription.start = None
+        subscription.floors = floors
+        subscription.position = position
+        self.on_subscribed(subscription, subscription.reader.stream.log.life.cursor(position), gap)
+        if not self.closed:
+            self._join_or_read(subscription)
+        return None
+
+    def _fail(self, subscription: Subscription, problem: Problem) -> None:
+        self.drop(subscription)
+        self.on_failed(subscription, problem)
+
+    # Reading: from a position to live.
+
+    def step(self) -> bool:
+        """Write the next piece of whatever is not live; whether there is more to write at once."""
+        for reader in list(self.readers.values()):
+            if self.closed or not self.writable:
+                return False
+            if reader.position is not None:
+                if self._catch_up(reader):
+                    return True
+                continue
+            for subscription in list(reader.subscriptions.values()):
+                if (
+                    subscription.position is not None
+                    and subscription.asked is None
+                    and self._join_or_read(subscription)
+                ):
+                    return True
+        return False
+
+    def _join_or_read(self, subscription: Subscription) -> bool:
+        """Join if it has reached the live position, else read on; whether something was read."""
+        reader = subscription.reader
+        stream, position = reader.stream, subscription.position
+        assert position is not None
+        log = stream.log
+        if position == log.high and reader.position is None:
+            self._join(subscription)
+            return False
+        if position > log.high:
+            stream.lagging.add(subscription)
+            return False
+        if not self.writable:
+            return False
+        page = log.page(position) if position >= log.low else stream.archive.cached(position)
+        if page is None:
+            if position < log.low:
+                self._ask_page(subscription, position)
+            return False
+        self._write_page(subscription, page, position)
+        self._schedule(self)
+        return True
+
+    def _join(self, subscription: Subscription) -> None:
+        subscription.position = None
+        stream = subscription.reader.stream
+        for grant in subscription.grants:
+            stream.fanout.join(grant.key, grant.channel, subscription.types, subscription)
+        replayed, subscription.replayed = subscription.replayed, None
+        if replayed is not None:
+            self.on_live(subscription, stream.log.life.cursor(stream.log.high), replayed)
+
+    def _ask_page(self, subscription: Subscription, position: int) -> None:
+        stream = subscription.reader.stream
+        filters = tuple(dict.fromkeys(one for grant in subscription.grants for one in grant.filters))
+        need = page_needed(position, stream.log.low, filters, stream.whole)
+        subscription.asked = need
+        stream.archive.ask(need, partial(self._on_page, subscription, need))
+
+    def _on_page(self, subscription: Subscription, need: NeedPage, answer: Answer) -> None:
+        if subscription.asked is not need:
+            return None
+        subscription.asked = None
+        position = subscription.position
+        if not isinstance(answer, Page) or position is None:
+            return self._fail(subscription, answer if isinstance(answer, Problem) else stale("no answer"))
+        if answer.low > position:
+            life = subscription.reader.stream.log.life
+            self.name_gap(subscription, Gap("expired", str(life.cursor(position)), life.cursor(answer.low)))
+            if self.closed or subscription.position is None:
+                return None
+            position = subscription.position = answer.low
+        if self.writable:
+            self._write_page(subscription, answer, position, whole=need.filters is not None)
+            self._schedule(self)
+        return None
+
+    def name_gap(self, subscription: Subscription, gap: Gap) -> None:
+        """Tell a gap that opened after the subscription began; ends the subscription where it refuses gaps."""
+        if subscription.on_gap == "refuse":
+            self._fail(subscription, gap.refusal())
+        else:
+            self.on_gap(subscription, gap)
+
+    def _write_page(self, subscription: Subscription, page: Page, position: int, *, whole: bool = False) -> None:
+        """Write the next step of a page; `whole` for a page read for this subscription alone, which is small and kept by nobody."""
+        entries = subscription.select(page, position)
+        entries, position = (entries, page.high) if whole else _cut(entries, page.high)
+        subscription.position = position
+        if subscription.replayed is not None:
+            subscription.replayed += len(entries)
+        if entries:
+            self.on_events([Part(subscription.channel, entries)])
+
+    def _catch_up(self, reader: Reader) -> bool:
+        """Bring the live position on by one piece; whether it moved."""
+        log, position = reader.stream.log, reader.position
+        assert position is not None
+        live = [subscription for subscription in reader.subscriptions.values() if subscription.is_live]
+        if position < log.low:
+            self._fall_back(reader, live, position)
+            return bool(live)
+        page = log.page(position)
+        if page is None:
+            reader.position = None
+            self._schedule(self)
+            return False
+        found = [(subscription, *_cut(subscription.select(page, position), page.high)) for subscription in live]
+        upto = min((end for _, _, end in found), default=page.high)
+        reader.position = upto
+        parts = [
+            Part(subscription.channel, chosen)
+            for subscription, entries, _ in found
+            if (chosen := [entry for entry in entries if entry.sequence <= upto])
+        ]
+        if parts:
+            self.on_events(parts)
+        return True
+
+    def _fall_back(self, reader: Reader, live: list[Subscription], position: int) -> None:
+        """The log no longer holds what follows: each channel replays on its own, from the stream."""
+        reader.position = None
+        for subscription in live:
+            self._leave_live(subscription)
+            subscription.position = position
+            subscription.floors = (position,) * len(subscription.grants)
+
+    def restart(self, reader: Reader, reason: str, left_at: Cursor, to: Cursor) -> None:
+        """The stream is no longer what the reader read up to `left_at`: name the gap and go on after `to`."""
+        live_at, reader.position = reader.position, None
+        for subscription in list(reader.subscriptions.values()):
+            if self.closed:
+                return
+            self._leave_live(subscription)
+            subscription.asked = None
+            reader.stream.lagging.discard(subscription)
+            if subscription.start is not None:
+                self.place(subscription)
+                continue
+            position = subscription.position if subscription.position is not None else live_at
+            stood = Cursor(left_at.stream, left_at.epoch, left_at.sequence if position is None else position)
+            if stood.epoch == to.epoch and (stood.sequence <= to.sequence) == (reason == "ahead"):
+                if subscription.position is None:
+                    subscription.floors = (stood.sequence,) * len(subscription.grants)
+                subscription.position = stood.sequence  # nothing that it has yet to read is missing
+                continue
+            subscription.position = to.sequence
+            subscription.floors = (to.sequence,) * len(subscription.grants)
+            self.name_gap(subscription, Gap(reason, str(stood), to))
+        self._schedule(self)
+
+    # What a kind of client does about it.
+
+    def on_subscribed(self, subscription: Subscription, cursor: Cursor, gap: Gap | None) -> None:
+        """Delivery begins after `cursor`."""
+        raise NotImplementedError
+
+    def on_events(self, parts: list[Part]) -> None:
+        """Write these events, now, as one write."""
+        raise NotImplementedError
+
+    def on_live(self, subscription: Subscription, cursor: Cursor, replayed: int) -> None:
+        """The replay has joined."""
+        raise NotImplementedError
+
+    def on_gap(self, subscription: Subscription, gap: Gap) -> None:
+        """A gap opened in a running subscription."""
+        raise NotImplementedError
+
+    def on_failed(self, subscription: Subscription, problem: Problem) -> None:
+        """The subscription could not begin or go on, and is gone."""
+        raise NotImplementedError
+
+
+def _cut(entries: list[Entry], high: int) -> tuple[list[Entry], int]:
+    """The first entries up to a step's bytes, and the position that is reached with them."""
+    size = 0
+    for count, entry in enumerate(entries, 1):
+        size += len(entry.payload)
+        if size >= STEP_BYTES and count < len(entries):
+            return entries[:count], entry.sequence
+    return entries, high

@@ -1,0 +1,209 @@
+"""The event stream: one SSE client (PROTOCOL §6).
+
+All channels of the request are one subscription: merged in sequence order, each event once. What
+is written before the response head is out is kept and goes with it; that is one step at most.
+"""
+
+from collections.abc import Callable, Sequence
+
+from contracts.cursor import Cursor
+from contracts.errors import ErrorCode, Problem
+from contracts.principal import Principal
+from services.gateway.core.access import Grant
+from services.gateway.core.connection import STEP_BYTES, Connection, Subscription
+from services.gateway.core.fanout import Part, Types
+from services.gateway.core.frames import SSE_PING, control_block, retry_block
+from services.gateway.core.log import Entry
+from services.gateway.core.replay import Gap, Start
+from services.gateway.core.replica import Replica
+from services.gateway.core.session import Sink
+from services.gateway.core.stream import Stream
+
+RETRY_MS = 2000
+
+
+def first_bytes(random: float) -> bytes:
+    """What every stream begins with: a reconnection time, spread so that clients of one replica do not come back as one."""
+    return retry_block(RETRY_MS + int(random * RETRY_MS / 2))
+
+
+def parting(problem: Problem) -> bytes:
+    """What a stream ends with where a retry is worth it: when to come back, and why."""
+    return retry_block(problem.retry_after_ms or RETRY_MS) + control_block("problem", None, problem.as_wire())
+
+
+class EventStream(Connection):
+    """One SSE connection."""
+
+    __slots__ = ("_early", "_ends", "_expires_at", "_progress_at", "_sink", "_unsent", "_wrote_at", "connection_id", "due",
+                 "on_placed", "principal", "replica")  # fmt: skip
+
+    def __init__(self, replica: Replica, principal: Principal) -> None:
+        super().__init__(replica.schedule.add)
+        self.replica = replica
+        self.principal = principal
+        self.connection_id = replica.new_id()
+        # Wheel: when this stream wants to be woken.
+        self.due: float | None = None
+        # None until the response head is out; what is written before is kept here.
+        self._sink: Sink | None = None
+        self._early: list[bytes] = [first_bytes(replica.random())]
+        # Told once with None, or with why the stream cannot begin, where the endpoint waits for it.
+        self.on_placed: Callable[[Problem | None], None] | None = None
+        # Channels that have not ended yet; None where they never do.
+        self._ends: set[str] | None = None
+        self._wrote_at = replica.now()
+        self._expires_at = replica.monotonic_deadline(principal)
+        self._progress_at = self._wrote_at
+        self._unsent = 0
+        replica.connections[self] = None
+        replica.tally.count(replica.tally.opened, "sse")
+
+    def begin(self, stream: Stream, grants: tuple[Grant, ...], start: Start, types: Types, on_gap: str) -> None:
+        """Subscribe to all channels of the request."""
+        if all(grant.kind.ends for grant in grants):
+            self._ends = {grant.key for grant in grants}
+        self.subscribe(stream, grants, start, types, on_gap)
+
+    def attach(self, sink: Sink) -> None:
+        """The response head is out: send what was kept, and go on."""
+        self._sink = sink
+        early, self._early = self._early, []
+        sink.write(b"".join(early))
+        if self.closed:
+            sink.close()
+        self.replica.wheel.put(self, self._next_due())
+        if not self.writable and not self.closed:
+            self.resume()
+
+    # What the connection tells (hooks).
+
+    def on_subscribed(self, subscription: Subscription, cursor: Cursor, gap: Gap | None) -> None:
+        """Tell the endpoint, then name the gap."""
+        self._placed(None)
+        if gap is not None:
+            self.on_gap(subscription, gap)
+
+    def on_events(self, parts: Sequence[Part]) -> None:
+        """Write the events' blocks as one write; over several channels in sequence order, each once."""
+        if len(parts) > 1:
+            merged: dict[int, Entry] = {entry.sequence: entry for part in parts for entry in part.entries}
+            parts = [Part("", [merged[sequence] for sequence in sorted(merged)])]
+        self.replica.tally.deliveries += len(parts[0].entries)
+        self._write(parts[0].blocks)
+        if self._ends is not None:
+            self._watch_for_end(parts[0].entries)
+
+    def on_live(self, subscription: Subscription, cursor: Cursor, replayed: int) -> None:
+        """Tell that the stream is live."""
+        self._write(control_block("live", str(cursor), {"replayed": replayed}))
+
+    def on_gap(self, subscription: Subscription, gap: Gap) -> None:
+        """Name the gap; its id is where delivery goes on."""
+        self.replica.tally.count(self.replica.tally.gaps, gap.reason)
+        self._write(control_block("gap", str(gap.to), {"reason": gap.reason, "from": gap.start, "to": str(gap.to)}))
+
+    def on_failed(self, subscription: Subscription, problem: Problem) -> None:
+        """Tell the endpoint if the head is not out; else say when to come back, and end."""
+        self.replica.tally.count(self.replica.tally.problems, problem.code.wire)
+        if not self._placed(problem):
+            self._part(problem)
+
+    def _placed(self, problem: Problem | None) -> bool:
+        waiting, self.on_placed = self.on_placed, None
+        if waiting is not None:
+            waiting(problem)
+        return waiting is not None
+
+    def _watch_for_end(self, entries: Sequence[Entry]) -> None:
+        assert self._ends is not None
+        for entry in entries:
+            if entry.final:
+                self._ends.difference_update(entry.keys)
+        if not self._ends:
+            self._write(control_block("end", None, {}))
+            self._finish("end")
+
+    # Time.
+
+    def pause(self) -> None:
+        """The client does not keep up: note since when."""
+        super().pause()
+        if self._sink is not None:
+            self._progress_at, self._unsent = self.replica.now(), self._sink.unsent()
+            self.replica.wheel.put(self, self._progress_at + self.replica.limits.stall_seconds)
+
+    def tick(self, now: float) -> float | None:
+        """What is due by now; when to come again."""
+        limits = self.replica.limits
+        if self._sink is None:
+            return None
+        if self.closed:
+            self._sink.abort()
+            return None
+        if now >= self._expires_at:
+            self._part(Problem(ErrorCode.TOKEN_EXPIRED))
+        elif not self.writable:
+            unsent = self._sink.unsent()
+            if unsent < self._unsent:
+                self._progress_at, self._unsent = now, unsent
+            elif now >= self._progress_at + limits.stall_seconds:
+                self._finish("too_slow")
+        elif now >= self._wrote_at + limits.sse_idle_seconds:
+            self._write(SSE_PING + self._position())
+        return self._next_due()
+
+    def _position(self) -> bytes:
+        cursors = [str(cursor) for reader in self.readers.values() if (cursor := reader.cursor) is not None]
+        return control_block("position", cursors[0] if cursors else None, {})
+
+    def _next_due(self) -> float:
+        limits = self.replica.limits
+        if self.closed:
+            return self.replica.now() + limits.close_seconds
+        due = min(self._expires_at, self._wrote_at + limits.sse_idle_seconds)
+        return due if self.writable else min(self._expires_at, self._progress_at + limits.stall_seconds)
+
+    # The end.
+
+    def drain(self) -> None:
+        """The replica is leaving: tell when to come back, and end."""
+        reconnect_in_ms = self.replica.reconnect_in_ms()
+        self._write(retry_block(reconnect_in_ms) + control_block("drain", None, {"reconnect_in_ms": reconnect_in_ms}))
+        self._finish("drain")
+
+    def leave(self) -> None:
+        """The client has left, or listens no more: end, with what was written."""
+        self._finish("gone")
+
+    def _part(self, problem: Problem) -> None:
+        self._write(parting(problem))
+        self._finish(problem.code.wire)
+
+    def _finish(self, reason: str) -> None:
+        if self.closed:
+            return
+        self.replica.tally.count(self.replica.tally.closed, reason)
+        self.release()
+        if self._sink is not None:
+            self._sink.close()
+            self.due = None
+            self.replica.wheel.put(self, self.replica.now() + self.replica.limits.close_seconds)
+
+    def release(self) -> None:
+        """Leave everything behind. Idempotent."""
+        super().release()
+        if self in self.replica.connections:
+            del self.replica.connections[self]
+            self.replica.dismiss(self.principal)
+
+    def _write(self, data: bytes) -> None:
+        if self.closed:
+            return
+        self._wrote_at = self.replica.now()
+        if self._sink is not None:
+            self._sink.write(data)
+        else:
+            self._early.append(data)
+            if self.writable and sum(map(len, self._early)) >= STEP_BYTES:
+                self.pause()

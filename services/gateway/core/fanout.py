@@ -1,0 +1,109 @@
+"""Fan-out: an event meets its subscribers by a handful of dictionary look-ups, one for each of its keys.
+
+However many channels and connections there are, an event costs its keys, and a connection costs
+one write for all that a batch brings it. Only live subscriptions are here; who is replaying reads
+pages until it joins.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from services.gateway.core.log import Entry
+
+if TYPE_CHECKING:
+    from services.gateway.core.connection import Reader, Subscription
+
+Types = frozenset[str] | None
+
+
+class Part:
+    """Events of one channel, to be written to one or many connections; the bytes are joined once for all."""
+
+    __slots__ = ("_blocks", "_frames", "channel", "entries")
+
+    def __init__(self, channel: str, entries: list[Entry]) -> None:
+        self.channel = channel
+        self.entries = entries
+        self._frames: bytes | None = None
+        self._blocks: bytes | None = None
+
+    @property
+    def frames(self) -> bytes:
+        """All of them as WebSocket frames."""
+        if self._frames is None:
+            self._frames = b"".join([entry.frame(self.channel) for entry in self.entries])
+        return self._frames
+
+    @property
+    def blocks(self) -> bytes:
+        """All of them as SSE blocks."""
+        if self._blocks is None:
+            self._blocks = b"".join([entry.block() for entry in self.entries])
+        return self._blocks
+
+
+class _Group:
+    """Live subscriptions that get exactly the same events of one channel."""
+
+    __slots__ = ("channel", "members")
+
+    def __init__(self, channel: str) -> None:
+        self.channel = channel
+        self.members: dict[Subscription, None] = {}
+
+
+class Fanout:
+    """The live subscriptions of one stream, by routing key and type filter."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, dict[Types, _Group]] = {}
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def join(self, key: str, channel: str, types: Types, subscription: "Subscription") -> None:
+        """From the next batch on, `subscription` gets what bears `key`."""
+        by_types = self._groups.setdefault(key, {})
+        group = by_types.get(types)
+        if group is None:
+            group = by_types[types] = _Group(channel)
+        group.members[subscription] = None
+
+    def leave(self, key: str, types: Types, subscription: "Subscription") -> None:
+        """Nothing more for `subscription`; harmless where it had not joined."""
+        by_types = self._groups.get(key)
+        group = by_types.get(types) if by_types else None
+        if by_types is None or group is None:
+            return
+        group.members.pop(subscription, None)
+        if not group.members:
+            del by_types[types]
+            if not by_types:
+                del self._groups[key]
+
+    def due(self, batch: Iterable[Entry]) -> "dict[Reader, list[Part]]":
+        """What each live reader gets of `batch`; readers that are behind are left out, they will read it from the log."""
+        found: dict[_Group, Part] = {}
+        groups = self._groups
+        for entry in batch:
+            for key in entry.keys:
+                by_types = groups.get(key)
+                if by_types is None:
+                    continue
+                for types, group in by_types.items():
+                    if types is None or entry.type in types:
+                        part = found.get(group)
+                        if part is None:
+                            found[group] = Part(group.channel, [entry])
+                        else:
+                            part.entries.append(entry)
+        readers: dict[Reader, list[Part]] = {}
+        for group, part in found.items():
+            alone = [part]
+            for subscription in group.members:
+                reader = subscription.reader
+                if reader.position is None:
+                    known = readers.setdefault(reader, alone)
+                    if known is not alone:
+                        readers[reader] = [*known, part]
+        return readers

@@ -1,0 +1,94 @@
+"""A history page: a connection that reads up to a limit, and ends (PROTOCOL §7).
+
+The same grants, positions and pages as a live connection, so history cannot show what live would
+not. Long poll is the same with patience.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from contracts.cursor import Cursor
+from contracts.errors import Problem
+from services.gateway.core.connection import Connection, Subscription
+from services.gateway.core.fanout import Part
+from services.gateway.core.log import Entry
+from services.gateway.core.replay import Gap
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """What one request read: everything after its start up to `cursor`."""
+
+    entries: tuple[Entry, ...]
+    cursor: Cursor
+    # Whether the page reaches the live end.
+    live: bool
+    gap: Gap | None
+
+
+class HistoryReader(Connection):
+    """Collects entries until the limit, the live end, or the caller's patience."""
+
+    __slots__ = ("_done", "_entries", "_gap", "_limit", "_patient", "_subscription")
+
+    def __init__(
+        self,
+        schedule: Callable[[Connection], None],
+        limit: int,
+        patient: bool,
+        done: Callable[[HistoryPage | Problem], None],
+    ) -> None:
+        """`patient`: at the live end with nothing read, wait for the first event. `done` is called once."""
+        super().__init__(schedule)
+        self._limit = limit
+        self._patient = patient
+        self._done = done
+        self._entries: list[Entry] = []
+        self._gap: Gap | None = None
+        self._subscription: Subscription | None = None
+
+    def finish(self) -> None:
+        """Answer with what was read so far; before it is placed: as soon as it can. Idempotent."""
+        self._patient = False
+        subscription = self._subscription
+        if self.closed or subscription is None:
+            return
+        log = subscription.reader.stream.log
+        full = len(self._entries) >= self._limit
+        if full:
+            del self._entries[self._limit :]
+            position = self._entries[-1].sequence
+        else:
+            position = log.high if subscription.position is None else subscription.position
+        page = HistoryPage(
+            tuple(self._entries), log.life.cursor(position), not full and subscription.is_live, self._gap
+        )
+        self.release()
+        self._done(page)
+
+    def on_subscribed(self, subscription: Subscription, cursor: Cursor, gap: Gap | None) -> None:
+        """Note where it began."""
+        self._subscription = subscription
+        self._gap = gap
+
+    def on_events(self, parts: Sequence[Part]) -> None:
+        """Collect; the first events after the live end are an answer too."""
+        for part in parts:
+            self._entries.extend(part.entries)
+        if self._subscription is None or len(self._entries) >= self._limit or self._subscription.is_live:
+            self.finish()
+
+    def on_live(self, subscription: Subscription, cursor: Cursor, replayed: int) -> None:
+        """Answer, unless there is nothing yet and the caller has patience."""
+        if self._entries or not self._patient:
+            self.finish()
+
+    def on_gap(self, subscription: Subscription, gap: Gap) -> None:
+        """The latest gap counts; what was read before it is still before it."""
+        self._gap = self._gap or gap
+
+    def on_failed(self, subscription: Subscription, problem: Problem) -> None:
+        """Answer with the problem."""
+        if not self.closed:
+            self.release()
+            self._done(problem)

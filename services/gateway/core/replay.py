@@ -1,0 +1,216 @@
+"""Replay: where a subscription begins, and what it still needs to reach live.
+
+Judges a cursor against a stream's life and bounds (PROTOCOL §5, Gaps). What cannot be had is named
+by a `Gap`, never skipped. Reading is the archive's work, behind a port: it answers by calling back.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from contracts.cursor import Cursor, epoch_is_older
+from contracts.errors import ErrorCode, Problem
+from services.gateway.core.log import Life, Log, Page
+
+# Up to here behind the low watermark, unfiltered pages shared by all waiting replays are cheapest (DESIGN decision 4).
+SHARED_PAGES_DISTANCE = 20_000
+
+_REFUSED = {
+    "expired": ErrorCode.CURSOR_EXPIRED,
+    "recreated": ErrorCode.CURSOR_RECREATED,
+    "ahead": ErrorCode.CURSOR_AHEAD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """From the next event on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earliest:
+    """From the first stored event on."""
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """From the event that follows this cursor on."""
+
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """From the first event stored at this time on, Unix nanoseconds."""
+
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """The last `count` matching events, then live."""
+
+    count: int
+
+
+Start = Now | Earliest | After | Since | Last
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events in (start, to] may be missing; delivery goes on after `to`."""
+
+    reason: str
+    start: str
+    to: Cursor
+
+    def refusal(self) -> Problem:
+        """The error that `on_gap=refuse` asks for instead."""
+        return Problem(_REFUSED[self.reason], details={"from": self.start, "to": str(self.to)})
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A start resolved: delivery begins after `position`."""
+
+    position: int
+    gap: Gap | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A stream as the archive sees it now: its epoch, first stored and last sequence."""
+
+    epoch: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class NeedBounds:
+    """Answered by `Bounds`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NeedTime:
+    """Answered by `Placed`: before the first event stored at `time_ns` or later."""
+
+    time_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class NeedLast:
+    """Answered by `Placed`: before the `count`-th last event that matches, at or below `before`."""
+
+    key: str
+    filters: tuple[str, ...]
+    types: frozenset[str] | None
+    count: int
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class NeedPage:
+    """Answered by a `Page` that holds `after` + 1 if it is stored, up to `upto` at most."""
+
+    after: int
+    upto: int
+    # None: every event, so that the page serves all that wait; else only what these NATS filters select.
+    filters: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class NeedNewest:
+    """Answered by a `Page` that holds the newest event of these filters, if there is one."""
+
+    filters: tuple[str, ...]
+
+
+Need = NeedBounds | NeedTime | NeedLast | NeedPage | NeedNewest
+Answer = Bounds | Placed | Page | Problem
+
+
+class Archive(Protocol):
+    """What the core asks of the bus: reads of one stream below the log."""
+
+    def cached(self, after: int) -> Page | None:
+        """A page in memory that reads on from `after`."""
+
+    def ask(self, need: Need, done: Callable[[Answer], None]) -> None:
+        """Read; `done` is called exactly once, never before `ask` returned. A Problem where it cannot be had in time."""
+
+
+def place_from_log(start: Start, log: Log, key: str, types: frozenset[str] | None) -> Placed | Problem | None:
+    """Resolve `start` from memory alone; None where the archive has to be asked."""
+    match start:
+        case Now():
+            return Placed(log.high)
+        case After(cursor):
+            if cursor.stream != log.life.stream:
+                return Problem(
+                    ErrorCode.INVALID_CURSOR,
+                    f"that cursor is of stream {cursor.stream}, the channel reads {log.life.stream}",
+                )
+            if cursor.epoch == log.life.epoch and log.low <= cursor.sequence <= log.high:
+                return Placed(cursor.sequence)
+            return None
+        case Earliest():
+            return Placed(0) if log.low == 0 else None
+        case Since(time_ns):
+            position = log.position_at(time_ns)
+            return None if position is None else Placed(position)
+        case Last(count):
+            found, position = log.last(key, types, count)
+            return Placed(position) if found == count else Placed(0) if log.low == 0 else None
+
+
+def need_of(start: Start, log: Log, key: str, filters: tuple[str, ...], types: frozenset[str] | None) -> Need:
+    """What the archive has to be asked to resolve `start`."""
+    match start:
+        case Since(time_ns):
+            return NeedTime(time_ns)
+        case Last(count):
+            found, _ = log.last(key, types, count)
+            return NeedLast(key, filters, types, count - found, log.low)
+        case _:
+            return NeedBounds()
+
+
+def judge(start: Start, life: Life, high: int, bounds: Bounds) -> Placed | Problem:
+    """Resolve a cursor or `earliest` against the stream's bounds; `high` is the log's own high watermark."""
+    if bounds.epoch != life.epoch:
+        return stale("this gateway is still reading an earlier life of the stream")
+    bottom = bounds.first - 1
+    if not isinstance(start, After):
+        return Placed(bottom)
+    cursor = start.cursor
+    if epoch_is_older(cursor.epoch, life.epoch):
+        return Placed(bottom, Gap("recreated", str(cursor), life.cursor(bottom)))
+    if cursor.epoch != life.epoch:
+        return stale("the cursor is of a newer life of the stream than this site has")
+    if cursor.sequence > bounds.last:
+        end = max(bounds.last, high)
+        return (
+            Placed(cursor.sequence)
+            if cursor.sequence <= end
+            else Placed(end, Gap("ahead", str(cursor), life.cursor(end)))
+        )
+    if cursor.sequence < bottom:
+        return Placed(bottom, Gap("expired", str(cursor), life.cursor(bottom)))
+    return Placed(cursor.sequence)
+
+
+def stale(why: str) -> Problem:
+    """A replay that a retry may get."""
+    return Problem(ErrorCode.REPLAY_UNAVAILABLE, why, 1000)
+
+
+def page_needed(position: int, low: int, filters: tuple[str, ...], whole: frozenset[str]) -> NeedPage:
+    """How to read on from `position` up to the log's low watermark (DESIGN decision 4, cheapest first).
+
+    `whole`: filters that select the whole stream, for which filtering would only cost.
+    """
+    if low - position <= SHARED_PAGES_DISTANCE or whole.intersection(filters):
+        return NeedPage(position, low, None)
+    # Well short of the low watermark: a filtered read cannot tell the end of the stream from a replica that lags.
+    return NeedPage(position, low - SHARED_PAGES_DISTANCE // 2, filters)

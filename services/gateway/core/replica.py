@@ -1,0 +1,118 @@
+"""The replica: what all connections of one gateway process share.
+
+Ports and plain values only; the application puts them together. Time, randomness and waking
+come in here as functions, so that the core can be tested without any of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from contracts.errors import Problem
+from contracts.principal import Principal
+from services.gateway.core.access import Access
+from services.gateway.core.connection import Connection
+from services.gateway.core.limits import Limits
+from services.gateway.core.stream import Stream
+from services.gateway.core.wheel import Wheel
+
+# Steps in one turn of the loop, so that a reconnect storm does not keep live events waiting.
+_STEPS_A_TURN = 64
+
+Authenticate = Callable[[str, Callable[[Principal | Problem], None]], None]
+
+
+class Schedule:
+    """Connections with something to read, each given one step in turn."""
+
+    def __init__(self, wake: Callable[[Callable[[], None]], None]) -> None:
+        """`wake` has its argument called in the next turn of the loop."""
+        self._wake = wake
+        self._ready: dict[Connection, None] = {}
+        self._awake = False
+
+    def add(self, connection: Connection) -> None:
+        """Have `connection` stepped soon; idempotent."""
+        self._ready[connection] = None
+        if not self._awake:
+            self._awake = True
+            self._wake(self._run)
+
+    def _run(self) -> None:
+        self._awake = False
+        turn, self._ready = self._ready, {}
+        steps = iter(list(turn))
+        for count, connection in enumerate(steps, 1):
+            if not connection.closed and connection.step():
+                self.add(connection)
+            if count == _STEPS_A_TURN:
+                break
+        for connection in steps:
+            self.add(connection)
+
+
+@dataclass
+class Tally:
+    """Running totals for the metrics; plain integers, since the hot path adds to them."""
+
+    deliveries: int = 0
+    opened: dict[str, int] = field(default_factory=dict)
+    closed: dict[str, int] = field(default_factory=dict)
+    problems: dict[str, int] = field(default_factory=dict)
+    gaps: dict[str, int] = field(default_factory=dict)
+    not_events: int = 0
+    feed_events: int = 0
+    feed_resets: int = 0
+
+    @staticmethod
+    def count(of: dict[str, int], label: str) -> None:
+        """One more of `label`."""
+        of[label] = of.get(label, 0) + 1
+
+
+@dataclass
+class Replica:
+    """One gateway process, as its connections see it."""
+
+    region: str
+    limits: Limits
+    access: Access
+    streams: dict[str, Stream]
+    schedule: Schedule
+    wheel: Wheel
+    authenticate: Authenticate
+    # Monotonic seconds, and the wall clock's Unix seconds.
+    now: Callable[[], float]
+    wall: Callable[[], float]
+    # A number in [0, 1).
+    random: Callable[[], float]
+    new_id: Callable[[], str]
+    tally: Tally = field(default_factory=Tally)
+    # How many connections each principal's id has open here.
+    principals: dict[str, int] = field(default_factory=dict)
+    connections: dict[Connection, None] = field(default_factory=dict)
+    # Set once the replica is leaving; new connections are turned away.
+    draining: bool = False
+
+    def monotonic_deadline(self, principal: Principal) -> float:
+        """When `principal`'s token and its grace are over, on the monotonic clock."""
+        return self.now() + principal.expires_at - self.wall() + self.limits.token_grace_seconds
+
+    def reconnect_in_ms(self) -> int:
+        """When a client of a leaving replica is to come back; spread, so that they do not come as one."""
+        return int(self.limits.reconnect_spread_seconds * 1000 * self.random())
+
+    def admit(self, principal: Principal) -> bool:
+        """Count one more connection of `principal`, unless it has too many."""
+        held = self.principals.get(principal.sub, 0)
+        if held >= self.limits.max_connections_per_principal:
+            return False
+        self.principals[principal.sub] = held + 1
+        return True
+
+    def dismiss(self, principal: Principal) -> None:
+        """One connection of `principal` fewer."""
+        held = self.principals.get(principal.sub, 0) - 1
+        if held > 0:
+            self.principals[principal.sub] = held
+        else:
+            self.principals.pop(principal.sub, None)

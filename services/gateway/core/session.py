@@ -1,0 +1,415 @@
+"""The session: one WebSocket client, from its first message to its close code (PROTOCOL §5, §8).
+
+Takes whole messages, writes whole frames. Decides what each op does and when a client has to go;
+knows nothing of sockets, masks or HTTP. A bad message is answered and harms nobody else.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from contracts import wire
+from contracts.cursor import Cursor, InvalidCursor
+from contracts.errors import CloseCode, ErrorCode, Problem
+from contracts.principal import Principal
+from services.gateway.core.access import Grant
+from services.gateway.core.connection import Connection, Subscription
+from services.gateway.core.fanout import Part
+from services.gateway.core.frames import PING, close_frame, text_frame
+from services.gateway.core.limits import TokenBucket
+from services.gateway.core.replay import After, Earliest, Gap, Last, Now, Since, Start
+from services.gateway.core.replica import Replica
+
+EARLIEST = "earliest"
+_MALFORMED = {ErrorCode.INVALID_JSON, ErrorCode.INVALID_MESSAGE}
+_CLOSES = {
+    ErrorCode.UNAUTHENTICATED: CloseCode.UNAUTHENTICATED,
+    ErrorCode.TOKEN_INVALID: CloseCode.UNAUTHENTICATED,
+    ErrorCode.FORBIDDEN: CloseCode.UNAUTHENTICATED,
+    ErrorCode.TOKEN_EXPIRED: CloseCode.TOKEN_EXPIRED,
+    ErrorCode.REVOKED: CloseCode.REVOKED,
+    ErrorCode.TOO_MANY_CONNECTIONS: CloseCode.CONNECTION_LIMIT,
+    ErrorCode.DRAINING: CloseCode.DRAIN,
+}
+
+
+class Sink(Protocol):
+    """What a session asks of its transport."""
+
+    def write(self, data: bytes) -> None:
+        """Send these bytes after all before them."""
+
+    def close(self) -> None:
+        """End the connection once what was written is sent; everything is sent within the close deadline or dropped."""
+
+    def abort(self) -> None:
+        """End it now."""
+
+    def hold(self) -> None:
+        """Hand over no further message until `go_on`."""
+
+    def go_on(self) -> None:
+        """Hand over messages again."""
+
+    def unsent(self) -> int:
+        """Bytes written and not yet taken by the socket."""
+
+
+class Session(Connection):
+    """One WebSocket connection."""
+
+    __slots__ = (
+        "_beat_at",
+        "_bucket",
+        "_expires_at",
+        "_faults",
+        "_heard_at",
+        "_progress_at",
+        "_refused",
+        "_sink",
+        "_unsent",
+        "connection_id",
+        "due",
+        "principal",
+        "replica",
+    )
+
+    def __init__(self, replica: Replica, sink: Sink, principal: Principal | None) -> None:
+        """`principal`: whom the handshake's token named; None where the first message has to bring one."""
+        super().__init__(replica.schedule.add)
+        now = replica.now()
+        self.replica = replica
+        self.principal: Principal | None = None
+        self.connection_id = replica.new_id()
+        # Wheel: when this session wants to be woken.
+        self.due: float | None = None
+        self._sink = sink
+        # When the last frame came, and when the next heartbeat goes.
+        self._heard_at = now
+        self._beat_at = now + self._beat_interval()
+        # When the token and its grace end; before authentication, when patience ends.
+        self._expires_at = now + replica.limits.auth_seconds
+        # While paused: since when nothing has been sent, and how much was waiting then.
+        self._progress_at = now
+        self._unsent = 0
+        # Message rate; made with the first message.
+        self._bucket: TokenBucket | None = None
+        # Messages refused for their rate since one was granted.
+        self._refused = 0
+        # Times of the latest malformed messages; None as long as there are none.
+        self._faults: list[float] | None = None
+        replica.connections[self] = None
+        replica.tally.count(replica.tally.opened, "websocket")
+        if replica.draining:
+            self.refuse(Problem(ErrorCode.DRAINING))
+        elif principal is not None:
+            self._welcome(principal)
+        if not self.closed:
+            replica.wheel.put(self, self._next_due())
+
+    # Messages in.
+
+    def heard(self) -> None:
+        """A frame came, of whatever kind."""
+        self._heard_at = self.replica.now()
+
+    def receive(self, text: bytes) -> None:
+        """One whole text message."""
+        self._heard_at = self.replica.now()
+        if self.closed or not self._within_rate():
+            return
+        try:
+            message = wire.parse(text)
+        except wire.InvalidClientMessage as error:
+            self.answer_malformed(error.problem, error.message_id)
+            return
+        if isinstance(message, wire.Auth):
+            self._authenticate(message)
+        elif self.principal is None:
+            self._error(Problem(ErrorCode.UNAUTHENTICATED, "the first message must be auth"), message.id)
+            self.end(CloseCode.UNAUTHENTICATED)
+        elif isinstance(message, wire.Subscribe):
+            self._subscribe(self.principal, message)
+        elif isinstance(message, wire.Resume):
+            for subscribe in message.subscribes():
+                if not self.closed:
+                    self._subscribe(self.principal, subscribe)
+        elif isinstance(message, wire.Unsubscribe):
+            self._unsubscribe(message)
+        else:
+            self._send(wire.heartbeat(self._cursors(), message.id))
+
+    def answer_malformed(self, problem: Problem, message_id: wire.MessageId = None) -> None:
+        """Answer what could not be acted on; the tenth malformed message in a minute closes 4001."""
+        if self.closed:
+            return
+        self._error(problem, message_id)
+        if problem.code is ErrorCode.MESSAGE_TOO_LARGE:
+            self.end(CloseCode.BAD_REQUEST)
+        elif problem.code in _MALFORMED:
+            now, allowed = self.replica.now(), self.replica.limits.malformed_per_minute
+            self._faults = [*(at for at in self._faults or () if at > now - 60), now]
+            if len(self._faults) >= allowed:
+                self.end(CloseCode.BAD_REQUEST)
+
+    def _within_rate(self) -> bool:
+        limits, now = self.replica.limits, self.replica.now()
+        if self._bucket is None:
+            self._bucket = TokenBucket(limits.client_burst, now)
+        wait = self._bucket.take(limits.client_rate, limits.client_burst, now)
+        if not wait:
+            self._refused = 0
+            return True
+        self._refused += 1
+        self._error(Problem(ErrorCode.RATE_LIMITED, retry_after_ms=int(wait * 1000) + 1))
+        if self._refused >= limits.client_burst:
+            self.end(CloseCode.RATE)
+        return False
+
+    # Authentication.
+
+    def _authenticate(self, message: wire.Auth) -> None:
+        def done(outcome: Principal | Problem) -> None:
+            if self.closed:
+                return
+            if isinstance(outcome, Problem):
+                self.refuse(outcome, message.id)
+            elif self.principal is None:
+                self._welcome(outcome, message.id)
+            else:
+                self._refresh(self.principal, outcome, message.id)
+            self._sink.go_on()
+
+        self._sink.hold()
+        self.replica.authenticate(message.token, done)
+
+    def _welcome(self, principal: Principal, message_id: wire.MessageId = None) -> None:
+        if not self.replica.admit(principal):
+            limit = self.replica.limits.max_connections_per_principal
+            return self.refuse(
+                Problem(ErrorCode.TOO_MANY_CONNECTIONS, f"{limit} connections are allowed for {principal.sub}")
+            )
+        self._bind(principal)
+        limits = self.replica.limits
+        self._send(
+            wire.welcome(
+                self.connection_id,
+                principal.sub,
+                principal.role,
+                self.replica.region,
+                limits.heartbeat_seconds,
+                limits.as_wire(),
+                message_id,
+            )
+        )
+        return None
+
+    def _refresh(self, held: Principal, principal: Principal, message_id: wire.MessageId) -> None:
+        if (principal.sub, principal.role) != (held.sub, held.role):
+            return self.refuse(Problem(ErrorCode.FORBIDDEN, "a refresh must keep sub and role"), message_id)
+        self._bind(principal)
+        self._send(wire.authenticated(message_id))
+        for reader in list(self.readers.values()):
+            for subscription in list(reader.subscriptions.values()):
+                if isinstance(self.replica.access.grant(principal, subscription.channel), Problem):
+                    self.drop(subscription)
+                    self._send(wire.unsubscribed(None, subscription.channel))
+        return None
+
+    def _bind(self, principal: Principal) -> None:
+        self.principal = principal
+        self._expires_at = self.replica.monotonic_deadline(principal)
+        self.replica.wheel.put(self, self._next_due())
+
+    # Subscriptions.
+
+    def _subscribe(self, principal: Principal, message: wire.Subscribe) -> None:
+        outcome = self._admissible(principal, message)
+        if isinstance(outcome, Problem):
+            return self._error(outcome, message.id, message.channel)
+        grant, start = outcome
+        types = None if message.types is None else frozenset(message.types)
+        self.subscribe(self.replica.streams[grant.stream], (grant,), start, types, message.on_gap, message.id)
+        return None
+
+    def _admissible(self, principal: Principal, message: wire.Subscribe) -> tuple[Grant, Start] | Problem:
+        grant = self.replica.access.grant(principal, message.channel)
+        if isinstance(grant, Problem):
+            return grant
+        if self.find(message.channel) is not None:
+            return Problem(ErrorCode.ALREADY_SUBSCRIBED)
+        if self.subscription_count >= self.replica.limits.max_channels:
+            return Problem(ErrorCode.TOO_MANY_SUBSCRIPTIONS, f"{self.replica.limits.max_channels} channels are allowed")
+        start = start_of(message.cursor, message.since, message.last)
+        if isinstance(start, Problem):
+            return start
+        if not self.replica.streams[grant.stream].is_open:
+            return Problem(ErrorCode.REPLAY_UNAVAILABLE, "this gateway has not reached the event store yet", 1000)
+        return grant, start
+
+    def _unsubscribe(self, message: wire.Unsubscribe) -> None:
+        subscription = self.find(message.channel)
+        if subscription is None:
+            return self._error(Problem(ErrorCode.NOT_SUBSCRIBED), message.id, message.channel)
+        self.drop(subscription)
+        self._send(wire.unsubscribed(message.id, message.channel))
+        return None
+
+    # What the connection tells (hooks).
+
+    def on_subscribed(self, subscription: Subscription, cursor: Cursor, gap: Gap | None) -> None:
+        """Answer the subscribe, then name the gap."""
+        self._send(wire.subscribed(subscription.message_id, subscription.channel, cursor))  # type: ignore[arg-type]
+        if gap is not None:
+            self.on_gap(subscription, gap)
+
+    def on_events(self, parts: Sequence[Part]) -> None:
+        """Write the events' frames as one write."""
+        tally = self.replica.tally
+        if len(parts) == 1:
+            tally.deliveries += len(parts[0].entries)
+            self._sink.write(parts[0].frames)
+        else:
+            tally.deliveries += sum(len(part.entries) for part in parts)
+            self._sink.write(b"".join([part.frames for part in parts]))
+
+    def on_live(self, subscription: Subscription, cursor: Cursor, replayed: int) -> None:
+        """Tell that the channel is live."""
+        self._send(wire.live(subscription.channel, cursor, replayed))
+
+    def on_gap(self, subscription: Subscription, gap: Gap) -> None:
+        """Name the gap."""
+        self.replica.tally.count(self.replica.tally.gaps, gap.reason)
+        self._send(wire.gap(subscription.channel, gap.reason, gap.start, gap.to))
+
+    def on_failed(self, subscription: Subscription, problem: Problem) -> None:
+        """Answer a subscribe that could not begin, or tell that a replay cannot go on."""
+        message_id = subscription.message_id if subscription.start is not None else None
+        self._error(problem, message_id, subscription.channel)  # type: ignore[arg-type]
+
+    def name_gap(self, subscription: Subscription, gap: Gap) -> None:
+        """In band, or close 4203 where the subscription refuses gaps."""
+        if subscription.on_gap == "refuse":
+            self._error(gap.refusal(), None, subscription.channel)
+            self.end(CloseCode.RESYNC)
+        else:
+            self.on_gap(subscription, gap)
+
+    # Time.
+
+    def pause(self) -> None:
+        """The client does not keep up: note since when."""
+        super().pause()
+        self._progress_at, self._unsent = self.replica.now(), self._sink.unsent()
+        self.replica.wheel.put(self, self._progress_at + self.replica.limits.stall_seconds)
+
+    def tick(self, now: float) -> float | None:
+        """What is due by now; when to come again."""
+        limits = self.replica.limits
+        if self.closed:
+            self._sink.abort()
+            return None
+        if now >= self._expires_at:
+            self._give_up()
+        elif now >= self._heard_at + limits.idle_seconds:
+            self.end(CloseCode.NO_HEARTBEAT)
+        elif not self.writable and self._has_stalled(now):
+            self.end(CloseCode.TOO_SLOW)
+        elif now >= self._beat_at:
+            self._beat_at = now + self._beat_interval()
+            if self.writable and self.principal is not None:
+                self._sink.write(text_frame(wire.heartbeat(self._cursors())) + PING)
+        return self._next_due()
+
+    def _give_up(self) -> None:
+        if self.principal is None:
+            self._error(Problem(ErrorCode.UNAUTHENTICATED, "no auth message came in time"))
+            self.end(CloseCode.AUTH_TIMEOUT)
+        else:
+            self._error(Problem(ErrorCode.TOKEN_EXPIRED))
+            self.end(CloseCode.TOKEN_EXPIRED)
+
+    def _has_stalled(self, now: float) -> bool:
+        unsent = self._sink.unsent()
+        if unsent < self._unsent:
+            self._progress_at, self._unsent = now, unsent
+        return now >= self._progress_at + self.replica.limits.stall_seconds
+
+    def _next_due(self) -> float:
+        limits = self.replica.limits
+        if self.closed:
+            return self.replica.now() + limits.close_seconds
+        due = min(self._beat_at, self._expires_at, self._heard_at + limits.idle_seconds)
+        return due if self.writable else min(due, self._progress_at + limits.stall_seconds)
+
+    def _beat_interval(self) -> float:
+        # Sent early, so that the promised interval holds with the wheel's slot on top; spread, so that replicas do not pulse.
+        return self.replica.limits.heartbeat_seconds * (0.9 + 0.1 * self.replica.random())
+
+    def _cursors(self) -> dict[str, str]:
+        return {name: str(cursor) for name, reader in self.readers.items() if (cursor := reader.cursor) is not None}
+
+    # The end.
+
+    def refuse(self, problem: Problem, message_id: wire.MessageId = None) -> None:
+        """Tell why, and close with the code that fits."""
+        self._error(problem, message_id)
+        self.end(_CLOSES.get(problem.code, CloseCode.OVERLOADED))
+
+    def drain(self) -> None:
+        """The replica is leaving: tell when to come back, and close."""
+        self._send(wire.drain(self.replica.reconnect_in_ms()))
+        self.end(CloseCode.DRAIN)
+
+    def end(self, code: CloseCode) -> None:
+        """Close from our side: nothing is written after this. Idempotent."""
+        if self.closed:
+            return
+        self._sink.write(close_frame(code, code.reason))
+        self.replica.tally.count(self.replica.tally.closed, code.reason)
+        self.release()
+        self._sink.close()
+        self.due = None
+        self.replica.wheel.put(self, self.replica.now() + self.replica.limits.close_seconds)
+
+    def release(self) -> None:
+        """Leave everything behind. Idempotent."""
+        super().release()
+        if self in self.replica.connections:
+            del self.replica.connections[self]
+            if self.principal is not None:
+                self.replica.dismiss(self.principal)
+
+    def _send(self, message: bytes) -> None:
+        if not self.closed:
+            self._sink.write(text_frame(message))
+
+    def _error(self, problem: Problem, message_id: wire.MessageId = None, channel: str | None = None) -> None:
+        self.replica.tally.count(self.replica.tally.problems, problem.code.wire)
+        self._send(wire.error(problem, message_id, channel))
+
+
+def start_of(cursor: str | None, since: str | None, last: int | None) -> Start | Problem:
+    """How a client asks to begin; at most one of the three is given."""
+    if cursor == EARLIEST:
+        return Earliest()
+    if cursor is not None:
+        try:
+            return After(Cursor.parse(cursor))
+        except InvalidCursor:
+            return Problem(ErrorCode.INVALID_CURSOR)
+    if since is not None:
+        moment = time_ns_of(since)
+        return Problem(ErrorCode.INVALID_MESSAGE, "since is a time of RFC 3339") if moment is None else Since(moment)
+    return Now() if last is None else Last(last)
+
+
+def time_ns_of(text: str) -> int | None:
+    """Unix nanoseconds of an RFC 3339 time with its offset; None where it is not one."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None or "T" not in text.upper():
+        return None
+    return int(moment.timestamp() * 1_000_000) * 1000

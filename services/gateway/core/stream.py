@@ -1,0 +1,71 @@
+"""One stream as a replica has it: its log, its live subscriptions, its archive.
+
+The feed brings batches here; from here they go to the log and, in the same breath, to whoever is
+live. Nothing is awaited between the two, so a subscription that joins misses nothing.
+"""
+
+from collections.abc import Callable, Sequence
+
+from contracts.cursor import Cursor
+from services.gateway.core.connection import Connection, Reader, Subscription
+from services.gateway.core.fanout import Fanout
+from services.gateway.core.log import Entry, Life, Log
+from services.gateway.core.replay import Archive
+
+
+class Stream:
+    """The one owner of a stream's log and fan-out."""
+
+    def __init__(
+        self, name: str, wildcard: str, log_bytes: int, archive: Archive, schedule: Callable[[Connection], None]
+    ) -> None:
+        self.name = name
+        # Filters that select the whole stream.
+        self.whole = frozenset({wildcard, ">"})
+        self.archive = archive
+        self.fanout = Fanout()
+        # Every reader of this stream, in the order they came.
+        self.readers: dict[Reader, None] = {}
+        # Subscriptions whose cursor is beyond what the feed has brought: stepped again with each batch.
+        self.lagging: set[Subscription] = set()
+        self._log_bytes = log_bytes
+        self._schedule = schedule
+        self._log: Log | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the stream's life is known; before that nobody may subscribe."""
+        return self._log is not None
+
+    @property
+    def log(self) -> Log:
+        """The tail; only once the stream is open."""
+        assert self._log is not None
+        return self._log
+
+    def open(self, epoch: str, start: int) -> None:
+        """The feed begins after `start` of this life."""
+        self._log = Log(Life(self.name, epoch), start, self._log_bytes)
+
+    def append(self, batch: Sequence[Entry], high: int) -> None:
+        """Take what the feed brought, up to `high`, and write it to everyone who is live."""
+        log = self.log
+        log.extend(batch, high)
+        if batch:
+            for reader, parts in self.fanout.due(batch).items():
+                if not reader.connection.closed:
+                    reader.connection.on_events(parts)
+        if self.lagging:
+            waiting, self.lagging = self.lagging, set()
+            for subscription in waiting:
+                self._schedule(subscription.reader.connection)
+
+    def restart(self, reason: str, epoch: str, to: int) -> None:
+        """The stream is not the one that was read: made again (another epoch), cut back, or trimmed past the log's end.
+
+        The log begins anew after `to`; every reader that may miss something is told a gap and goes on there.
+        """
+        left_at = self.log.life.cursor(self.log.high)
+        self._log = Log(Life(self.name, epoch), to, self._log_bytes)
+        for reader in list(self.readers):
+            reader.connection.restart(reader, reason, left_at, Cursor(self.name, epoch, to))

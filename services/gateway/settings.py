@@ -1,0 +1,51 @@
+"""The gateway's settings (PROTOCOL §9); read once, at the root."""
+
+from pydantic import Field
+
+from services.chassis.settings import CommaList, ServiceSettings, TokenSettings
+from services.gateway.core.limits import Limits
+
+
+class GatewaySettings(ServiceSettings, TokenSettings):
+    """`A2A_*` of one gateway replica; times in seconds, sizes in bytes."""
+
+    heartbeat_s: float = Field(default=25, gt=0.1, description="a heartbeat at least this often")
+    idle_s: float = Field(default=60, gt=0.1, description="a WebSocket client silent for this long is closed, 4201")
+    auth_timeout_s: float = Field(default=10, gt=0, description="time for the first message to bring a token")
+    token_grace_s: float = Field(
+        default=30, ge=0, description="how long an expired token still serves an open connection"
+    )
+    stall_s: float = Field(default=30, gt=0, description="a client that takes nothing for this long is closed, 4102")
+    sse_idle_s: float = Field(
+        default=15, gt=0.1, description="a quiet event stream gets a ping and its position this often"
+    )
+    max_channels: int = Field(default=128, ge=1, description="channels of one connection")
+    max_connections_per_principal: int = Field(default=20, ge=1, description="connections of one subject id")
+    client_rate: float = Field(default=20, gt=0, description="messages a second of one WebSocket client")
+    client_burst: int = Field(default=40, ge=1, description="messages at once of one WebSocket client")
+    log_bytes: int = Field(default=64 * 1024**2, ge=1024**2, description="memory for the tail of each stream")
+    log_warm_events: int = Field(default=10_000, ge=0, description="events read into the log when the replica starts")
+    write_high_bytes: int = Field(
+        default=256 * 1024, ge=16 * 1024, description="unsent bytes above which a client reads from the log"
+    )
+    history_reads: int = Field(default=4, ge=1, le=64, description="history reads in flight, each stream")
+    replay_scan_limit: int = Field(default=1_000_000, ge=1000, description="events a filtered read may pass over")
+    allowed_origins: CommaList = Field(
+        default=(), description="origins whose pages may use the gateway, comma-separated"
+    )
+
+    def limits(self) -> Limits:
+        """What the core needs of them."""
+        return Limits(
+            heartbeat_seconds=self.heartbeat_s,
+            idle_seconds=self.idle_s,
+            auth_seconds=self.auth_timeout_s,
+            token_grace_seconds=self.token_grace_s,
+            stall_seconds=self.stall_s,
+            sse_idle_seconds=self.sse_idle_s,
+            max_channels=self.max_channels,
+            max_connections_per_principal=self.max_connections_per_principal,
+            client_rate=self.client_rate,
+            client_burst=self.client_burst,
+            write_high_bytes=self.write_high_bytes,
+        )

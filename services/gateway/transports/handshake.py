@@ -1,0 +1,55 @@
+"""`GET /v1/ws`: from a checked handshake to a session (PROTOCOL §4, §5).
+
+Only a forbidden origin is refused before the upgrade; a browser cannot see why a handshake failed,
+so everything else is told after it, with its close code.
+"""
+
+import asyncio
+
+from starlette.responses import Response
+from starlette.websockets import WebSocket
+
+from contracts.errors import ErrorCode, Problem, Refused
+from contracts.principal import Principal
+from services.chassis.problems import problem_response
+from services.gateway.core.replica import Replica
+from services.gateway.core.session import Session, Sink
+from services.gateway.transports.identity import Identity
+from services.gateway.transports.takeover import EXTENSION, SlimProtocol, Upgrade
+from services.gateway.transports.websocket import WebSocketTransport
+
+
+class WebSocketEndpoint:
+    """The WebSocket route."""
+
+    def __init__(self, replica: Replica, identity: Identity) -> None:
+        self._replica = replica
+        self._identity = identity
+
+    async def accept(self, websocket: WebSocket) -> None:
+        """Check the handshake and give the transport to a session."""
+        if not self._identity.handshake_origin_is_allowed(websocket):
+            await websocket.send_denial_response(_forbidden_origin())
+            return
+        principal: Principal | None = None
+        refusal: Problem | None = None
+        try:
+            principal = await self._identity.of_handshake(websocket)
+        except Refused as refused:
+            refusal = refused.problem
+        upgrade: Upgrade = websocket.scope["extensions"][EXTENSION]
+
+        def make_session(sink: Sink) -> Session:
+            session = Session(self._replica, sink, principal)
+            if refusal is not None:
+                session.refuse(refusal)
+            return session
+
+        def make(transport: asyncio.Transport) -> SlimProtocol:
+            return WebSocketTransport(transport, make_session, self._replica.limits.write_high_bytes)
+
+        upgrade.accept(make)
+
+
+def _forbidden_origin() -> Response:
+    return problem_response(Problem(ErrorCode.FORBIDDEN, "this origin may not connect; see A2A_ALLOWED_ORIGINS"))

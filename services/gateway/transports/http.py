@@ -1,0 +1,170 @@
+"""History pages, long poll and the session cookie (PROTOCOL §4, §7)."""
+
+import asyncio
+import math
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from contracts.errors import ErrorCode, Problem, Refused
+from services.chassis.problems import problem_response
+from services.gateway.core.access import Grant
+from services.gateway.core.history import HistoryPage, HistoryReader
+from services.gateway.core.replay import Earliest, Start
+from services.gateway.core.replica import Replica
+from services.gateway.core.session import start_of
+from services.gateway.core.stream import Stream
+from services.gateway.transports import takeover
+from services.gateway.transports.identity import Identity, cookie_name, is_plain_loopback, token_of
+
+_DEFAULT_LIMIT = 100
+_LARGEST_LIMIT = 1000
+_LONGEST_WAIT = 30.0
+# Beside the wait: how long the reading itself may take.
+_READ_SECONDS = 10.0
+
+
+class HttpEndpoints:
+    """The gateway's plain HTTP routes."""
+
+    def __init__(self, replica: Replica, identity: Identity) -> None:
+        self._replica = replica
+        self._identity = identity
+
+    def routes(self) -> list[Route]:
+        """For the application's router."""
+        return [
+            Route("/v1/channels/{channel}/events", self.history, methods=["GET"]),
+            Route("/v1/session", self.open_session, methods=["POST"]),
+            Route("/v1/session", self.close_session, methods=["DELETE"]),
+        ]
+
+    # History.
+
+    async def history(self, request: Request) -> Response:
+        """One page, or the first event within `wait` seconds."""
+        principal = await self._identity.of_request(request)
+        grant = self._replica.access.grant(principal, request.path_params["channel"])
+        if isinstance(grant, Problem):
+            raise Refused(grant)
+        limit = int(_number(request, "limit", _DEFAULT_LIMIT, 1, _LARGEST_LIMIT))
+        wait = _number(request, "wait", 0.0, 0.0, _LONGEST_WAIT)
+        start = _start(request)
+        stream = self._replica.streams[grant.stream]
+        if not stream.is_open:
+            raise Refused(
+                Problem(ErrorCode.REPLAY_UNAVAILABLE, "this gateway has not reached the event store yet", 1000)
+            )
+        page = await self._read(request, stream, grant, start, limit, wait)
+        return Response(_page_json(page), media_type="application/json", headers={"Cache-Control": "no-store"})
+
+    async def _read(
+        self, request: Request, stream: Stream, grant: Grant, start: Start, limit: int, wait: float
+    ) -> HistoryPage:
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[HistoryPage | Problem] = loop.create_future()
+
+        def done(outcome: HistoryPage | Problem) -> None:
+            if not answered.done():
+                answered.set_result(outcome)
+
+        reader = HistoryReader(self._replica.schedule.add, limit, wait > 0, done)
+        patience = loop.call_later(wait, reader.finish) if wait else None
+        response: takeover.Response = request.scope["extensions"][takeover.EXTENSION]
+        response.when_half_closed(reader.finish)
+        try:
+            reader.subscribe(stream, (grant,), start, None, "notify")
+            async with asyncio.timeout(wait + _READ_SECONDS):
+                outcome = await answered
+        except TimeoutError:
+            raise Refused(Problem(ErrorCode.REPLAY_UNAVAILABLE, retry_after_ms=1000)) from None
+        finally:
+            if patience is not None:
+                patience.cancel()
+            response.when_half_closed(None)
+            reader.release()
+        if isinstance(outcome, Problem):
+            raise Refused(outcome)
+        return outcome
+
+    # The session cookie.
+
+    async def open_session(self, request: Request) -> Response:
+        """Put the bearer token into a cookie, so that a browser's EventSource and WebSocket can be authenticated."""
+        self._require_own_page(request)
+        token, from_cookie = token_of(request)
+        if token is None or from_cookie:
+            return problem_response(Problem(ErrorCode.UNAUTHENTICATED, "send the token as Authorization: Bearer"))
+        principal = await self._identity.of_request(request)
+        response = JSONResponse({"sub": principal.sub, "role": principal.role, "expires_at": int(principal.expires_at)})
+        self._set_cookie(request, response, token, math.floor(principal.expires_at - self._replica.wall()))
+        return response
+
+    async def close_session(self, request: Request) -> Response:
+        """Clear the cookie; no token is needed to leave."""
+        self._require_own_page(request)
+        response = Response(status_code=204)
+        self._set_cookie(request, response, "", 0)
+        return response
+
+    def _require_own_page(self, request: Request) -> None:
+        """Setting and clearing a cookie changes what a browser may do: only pages of allowed origins may ask."""
+        if "cookie" in request.headers and "origin" not in request.headers:
+            raise Refused(Problem(ErrorCode.FORBIDDEN, "a request with a cookie must bear an Origin"))
+        if not self._identity.origin_is_allowed(request):
+            raise Refused(Problem(ErrorCode.FORBIDDEN, "this origin may not use the gateway; see A2A_ALLOWED_ORIGINS"))
+
+    def _set_cookie(self, request: Request, response: Response, value: str, max_age: int) -> None:
+        response.headers["Cache-Control"] = "no-store"
+        response.set_cookie(
+            cookie_name(request),
+            value,
+            max_age=max_age,
+            path="/",
+            secure=not is_plain_loopback(request),
+            httponly=True,
+            samesite="strict",
+        )
+
+
+def _number(request: Request, name: str, default: float, least: float, most: float) -> float:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most or (isinstance(default, int) and value != int(value)):
+        raise Refused(Problem(ErrorCode.INVALID_PARAMETER, f"{name} is a number from {least:g} to {most:g}"))
+    return value
+
+
+def _start(request: Request) -> Start:
+    after, since = request.query_params.get("after"), request.query_params.get("since")
+    if after is not None and since is not None:
+        raise Refused(Problem(ErrorCode.INVALID_PARAMETER, "give at most one of after and since"))
+    if after is None and since is None:
+        return Earliest()
+    start = start_of(after, since, None)
+    if isinstance(start, Problem):
+        raise Refused(
+            start if start.code is ErrorCode.INVALID_CURSOR else Problem(ErrorCode.INVALID_PARAMETER, start.message)
+        )
+    return start
+
+
+def _page_json(page: HistoryPage) -> bytes:
+    events = b",".join(
+        b'{"cursor":"%b%d","event":%b}' % (entry.life.prefix, entry.sequence, entry.payload) for entry in page.entries
+    )
+    gap = b""
+    if page.gap is not None:
+        gap = b',"gap":{"reason":"%b","from":"%b","to":"%b"}' % (
+            page.gap.reason.encode(),
+            page.gap.start.encode(),
+            str(page.gap.to).encode(),
+        )
+    live = b"true" if page.live else b"false"
+    return b'{"events":[%b],"cursor":"%b","live":%b%b}' % (events, str(page.cursor).encode(), live, gap)
