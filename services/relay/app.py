@@ -27,6 +27,7 @@ EXIT_FAILED = 1
 EXIT_NO_ROOM = 2
 _FIRST_WAIT_SECONDS = 0.25
 _LONGEST_WAIT_SECONDS = 5.0
+_CLOSE_SECONDS = 0.3
 _log = logger(__name__)
 
 
@@ -83,7 +84,8 @@ class Relay:
                 await self._look(client, reconciler)
                 await asyncio.sleep(self._settings.relay_interval_s)
         finally:
-            await client.close()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
 
     async def _connected(self) -> Client:
         """The connection, tried for as long as it takes."""
