@@ -61,7 +61,7 @@ def verifier_of(settings: GatewaySettings) -> TokenVerifier:
 
 
 def build(settings: GatewaySettings, verifier: TokenVerifier, *, on_fatal: Callable[[str], None]) -> Starlette:
-    """The service; `on_fatal` is told, in one line, when it cannot go on. `app.state.replica` is the running replica."""
+    """The service; `on_fatal` is told, in one line, when it cannot go on. `app.state.replica` is the replica."""
     specs = topology(market_max_bytes=settings.market_max_bytes, replicas=settings.stream_replicas)
     site, replica = Site(), _replica(settings, verifier)
     feeds, archives = _streams(settings, specs, site, replica)
@@ -108,7 +108,7 @@ def _replica(settings: GatewaySettings, verifier: TokenVerifier) -> Replica:
 
 
 def _authenticator(verifier: TokenVerifier) -> Authenticate:
-    """Verification as the core asks for it: by callback. Each waits for the issuer's keys at most, which has a deadline."""
+    """Verification as the core asks for it, by callback; waits for the issuer's keys at most, which has a deadline."""
     running: set[asyncio.Task[None]] = set()
 
     async def verify(token: str, done: Callable[[Principal | Problem], None]) -> None:

@@ -51,7 +51,7 @@ class Feed:
         warm_events: int,
         declare: Callable[[], Awaitable[object]] | None,
     ) -> None:
-        """`warm_events`: how far before the end a new replica begins, so that a reconnect storm finds its events in memory.
+        """`warm_events`: how far before the end a new replica begins, so that a storm finds its events in memory.
 
         `declare` makes the stream where it is missing; None where that is somebody else's.
         """
@@ -99,14 +99,14 @@ class Feed:
             raise
         self._compare(state)
         self._goal = state.last
-        consumer = self._consumer = _Consumer(self._stream, self._decoder, self._tally)
+        consumer = self._consumer = _Consumer(client, self._stream, self._decoder, self._tally)
         try:
-            await consumer.open(client)
+            await consumer.open()
             self._log.info("feed_following", after=self._stream.log.high, last=state.last)
             await consumer.watch()
         finally:
             self._consumer = None
-            await consumer.close(client)
+            await consumer.close()
 
     def _compare(self, state: jetstream.StreamState) -> None:
         """Make the log fit the stream as it is now: opened, unchanged, made again, cut back, or trimmed past us."""
@@ -132,7 +132,8 @@ class Feed:
 class _Consumer:
     """One push consumer, from its making to its first fault."""
 
-    def __init__(self, stream: Stream, decoder: Decoder, tally: Tally) -> None:
+    def __init__(self, client: Client, stream: Stream, decoder: Decoder, tally: Tally) -> None:
+        self._client = client
         self._stream = stream
         self._decoder = decoder
         self._tally = tally
@@ -148,11 +149,10 @@ class _Consumer:
         self._heard_at = monotonic()
         # Set to the first fault.
         self._fault: asyncio.Future[str] = self._loop.create_future()
-        self._client: Client | None = None
 
-    async def open(self, client: Client) -> None:
+    async def open(self) -> None:
         """Make the consumer after the log's high watermark; delivery may begin before this returns."""
-        self._client = client
+        client = self._client
         inbox = client.new_inbox()
         self._name = "gw_" + inbox.rpartition(".")[2]
         self._subscription = await client.subscribe(
@@ -187,7 +187,7 @@ class _Consumer:
                 raise _Broken(f"silent for {_SILENCE_SECONDS} s")
         raise _Broken(self._fault.result())
 
-    async def close(self, client: Client) -> None:
+    async def close(self) -> None:
         """Write what was taken; have the server forget the consumer (it would by itself after a while)."""
         if not self._fault.done():
             self._fault.set_result("closed")
@@ -197,7 +197,7 @@ class _Consumer:
             return
         try:
             await self._subscription.unsubscribe()
-            await client.publish(f"$JS.API.CONSUMER.DELETE.{self._stream.name}.{self._name}")
+            await self._client.publish(f"$JS.API.CONSUMER.DELETE.{self._stream.name}.{self._name}")
         except (nats.errors.Error, OSError):
             pass  # the connection is gone, and the consumer goes with its interest
 
@@ -212,7 +212,8 @@ class _Consumer:
             await self._control(message)
 
     def _take(self, message: Msg, tokens: list[str]) -> None:
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<count>.<time>.<pending>, or with domain and account before the stream.
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<count>.<time>.<pending>; newer servers may put
+        # <domain>.<account> before the stream.
         offset = 0 if len(tokens) == 9 else 2
         sequence, count, time_ns = int(tokens[offset + 5]), int(tokens[offset + 6]), int(tokens[offset + 7])
         if count != self._count + 1:
@@ -239,7 +240,6 @@ class _Consumer:
     async def _control(self, message: Msg) -> None:
         """An idle heartbeat or a flow-control request."""
         headers = message.headers or {}
-        assert self._client is not None
         if message.reply:
             self._flush()
             await self._client.publish(message.reply)

@@ -160,7 +160,7 @@ class History:
             low = self._pages.start(life, after)
             query = {"seq": low + 1, "batch": PAGE_EVENTS, "max_bytes": _SHARED_PAGE_BYTES, "next_by_subj": ">"}
             batch = await self._site.direct_get(self._stream, query, _READ_SECONDS)
-            # The bounds are read after the events: what was trimmed before is named, what is trimmed later is already here.
+            # The bounds are read after the events: what was trimmed before is named, what is trimmed later is here.
             state = await self._same_life(self._stream, life)
             high = min(upto, batch.messages[-1].sequence if batch.more and batch.messages else state.last)
             if high <= low:

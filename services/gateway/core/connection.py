@@ -20,6 +20,7 @@ from services.gateway.core.replay import (
     Bounds,
     Gap,
     Last,
+    Need,
     NeedPage,
     Placed,
     Start,
@@ -65,7 +66,7 @@ class Subscription:
         self.reader = reader
         # One grant; several where an SSE request merges channels.
         self.grants = grants
-        # Per grant the sequence after which it wants events; differs from the position with `last` over several channels.
+        # Per grant the sequence after which it wants events: with `last` over several channels they differ.
         self.floors: tuple[int, ...] = ()
         # How it was asked to begin; None once that is resolved.
         self.start: Start | None = start
@@ -140,7 +141,7 @@ class Connection:
     # What the transport tells.
 
     def pause(self) -> None:
-        """The transport's buffer is above its high mark: remember where each reader stands, and write no more events."""
+        """The transport's buffer is above its high mark: note where each reader stands, and write no more events."""
         self.writable = False
         for reader in self.readers.values():
             if reader.position is None:
@@ -178,7 +179,7 @@ class Connection:
                 reader.position = stream.log.high
         subscription = Subscription(reader, grants, start, types, on_gap, message_id)
         reader.subscriptions[subscription.channel] = subscription
-        self.place(subscription)
+        self.place(subscription, start)
         return subscription
 
     def find(self, channel: str) -> Subscription | None:
@@ -212,60 +213,37 @@ class Connection:
 
     # Placing: from "how to begin" to a position.
 
-    def place(self, subscription: Subscription) -> None:
-        """Resolve the subscription's start, from the log or by asking the archive."""
-        stream, start = subscription.reader.stream, subscription.start
-        assert start is not None
-        floors: list[int] = []
-        for grant in subscription.grants:
-            found = place_from_log(start, stream.log, grant.key, subscription.types)
-            if isinstance(found, Placed):
-                floors.append(found.position)
-            elif isinstance(found, Problem):
-                return self._fail(subscription, found)
-            elif isinstance(start, Last):
-                return self._ask_last(subscription, floors)
-            else:
-                need = need_of(start, stream.log, grant.key, grant.filters, subscription.types)
-                subscription.asked = need
-                return stream.archive.ask(need, partial(self._on_placed, subscription, need))
-        return self._begin(subscription, min(floors), tuple(floors), None)
-
-    def _ask_last(self, subscription: Subscription, floors: list[int]) -> None:
-        """Ask for the next grant of a `last` over one or several channels; those before it are in `floors`."""
-        stream, start = subscription.reader.stream, subscription.start
-        assert isinstance(start, Last)
+    def place(self, subscription: Subscription, start: Start, floors: tuple[int, ...] = ()) -> None:
+        """Resolve `start` for one grant after another, from the log or the archive; `floors`: of those before."""
+        stream = subscription.reader.stream
         while len(floors) < len(subscription.grants):
             grant = subscription.grants[len(floors)]
             found = place_from_log(start, stream.log, grant.key, subscription.types)
-            if isinstance(found, Placed):
-                floors.append(found.position)
-                continue
-            need = need_of(start, stream.log, grant.key, grant.filters, subscription.types)
-            subscription.asked = need
-            return stream.archive.ask(need, partial(self._on_last, subscription, need, floors))
-        return self._begin(subscription, min(floors), tuple(floors), None)
+            if isinstance(found, Problem):
+                return self._fail(subscription, found)
+            if found is None:
+                need = need_of(start, stream.log, grant.key, grant.filters, subscription.types)
+                subscription.asked = need
+                return stream.archive.ask(need, partial(self._on_placed, subscription, start, floors, need))
+            floors = (*floors, found.position)
+        return self._begin(subscription, floors, None)
 
-    def _on_last(self, subscription: Subscription, need: object, floors: list[int], answer: Answer) -> None:
+    def _on_placed(
+        self, subscription: Subscription, start: Start, floors: tuple[int, ...], need: Need, answer: Answer
+    ) -> None:
         if subscription.asked is not need:
-            return
-        if isinstance(answer, Placed):
-            self._ask_last(subscription, [*floors, answer.position])
-        else:
-            self._fail(subscription, answer if isinstance(answer, Problem) else stale("no answer"))
-
-    def _on_placed(self, subscription: Subscription, need: object, answer: Answer) -> None:
-        if subscription.asked is not need:
-            return
-        log, start = subscription.reader.stream.log, subscription.start
-        if isinstance(answer, Bounds) and start is not None:
+            return None
+        log = subscription.reader.stream.log
+        if isinstance(answer, Bounds):
             answer = judge(start, log.life, log.high, answer)
-        if isinstance(answer, Placed):
-            self._begin(subscription, answer.position, (answer.position,) * len(subscription.grants), answer.gap)
-        else:
-            self._fail(subscription, answer if isinstance(answer, Problem) else stale("no answer"))
+        if not isinstance(answer, Placed):
+            return self._fail(subscription, answer if isinstance(answer, Problem) else stale("no answer"))
+        if isinstance(start, Last):  # the one start that differs between channels
+            return self.place(subscription, start, (*floors, answer.position))
+        return self._begin(subscription, (answer.position,) * len(subscription.grants), answer.gap)
 
-    def _begin(self, subscription: Subscription, position: int, floors: tuple[int, ...], gap: Gap | None) -> None:
+    def _begin(self, subscription: Subscription, floors: tuple[int, ...], gap: Gap | None) -> None:
+        position = min(floors)
         if gap is not None and subscription.on_gap == "refuse":
             return self._fail(subscription, gap.refusal())
         subscription.asked = subscription.start = None
@@ -273,7 +251,7 @@ class Connection:
         subscription.position = position
         self.on_subscribed(subscription, subscription.reader.stream.log.life.cursor(position), gap)
         if not self.closed:
-            self._join_or_read(subscription)
+            self._join_or_read(subscription, position)
         return None
 
     def _fail(self, subscription: Subscription, problem: Problem) -> None:
@@ -288,24 +266,19 @@ class Connection:
             if self.closed or not self.writable:
                 return False
             if reader.position is not None:
-                if self._catch_up(reader):
+                if self._catch_up(reader, reader.position):
                     return True
                 continue
             for subscription in list(reader.subscriptions.values()):
-                if (
-                    subscription.position is not None
-                    and subscription.asked is None
-                    and self._join_or_read(subscription)
-                ):
+                position = subscription.position
+                if position is not None and subscription.asked is None and self._join_or_read(subscription, position):
                     return True
         return False
 
-    def _join_or_read(self, subscription: Subscription) -> bool:
+    def _join_or_read(self, subscription: Subscription, position: int) -> bool:
         """Join if it has reached the live position, else read on; whether something was read."""
         reader = subscription.reader
-        stream, position = reader.stream, subscription.position
-        assert position is not None
-        log = stream.log
+        stream, log = reader.stream, reader.stream.log
         if position == log.high and reader.position is None:
             self._join(subscription)
             return False
@@ -365,7 +338,7 @@ class Connection:
             self.on_gap(subscription, gap)
 
     def _write_page(self, subscription: Subscription, page: Page, position: int, *, whole: bool = False) -> None:
-        """Write the next step of a page; `whole` for a page read for this subscription alone, which is small and kept by nobody."""
+        """Write the next step of a page; `whole` for one read for this subscription alone, small and kept by nobody."""
         entries = subscription.select(page, position)
         entries, position = (entries, page.high) if whole else _cut(entries, page.high)
         subscription.position = position
@@ -374,10 +347,9 @@ class Connection:
         if entries:
             self.on_events([Part(subscription.channel, entries)])
 
-    def _catch_up(self, reader: Reader) -> bool:
+    def _catch_up(self, reader: Reader, position: int) -> bool:
         """Bring the live position on by one piece; whether it moved."""
-        log, position = reader.stream.log, reader.position
-        assert position is not None
+        log = reader.stream.log
         live = [subscription for subscription in reader.subscriptions.values() if subscription.is_live]
         if position < log.low:
             self._fall_back(reader, live, position)
@@ -417,7 +389,7 @@ class Connection:
             subscription.asked = None
             reader.stream.lagging.discard(subscription)
             if subscription.start is not None:
-                self.place(subscription)
+                self.place(subscription, subscription.start)
                 continue
             position = subscription.position if subscription.position is not None else live_at
             stood = Cursor(left_at.stream, left_at.epoch, left_at.sequence if position is None else position)

@@ -16,14 +16,14 @@ from services.gateway.core.frames import SSE_PING, control_block, retry_block
 from services.gateway.core.log import Entry
 from services.gateway.core.replay import Gap, Start
 from services.gateway.core.replica import Replica
-from services.gateway.core.session import Sink
+from services.gateway.core.sink import Sink
 from services.gateway.core.stream import Stream
 
 RETRY_MS = 2000
 
 
 def first_bytes(random: float) -> bytes:
-    """What every stream begins with: a reconnection time, spread so that clients of one replica do not come back as one."""
+    """What every stream begins with: a reconnection time, spread so that clients do not come back as one."""
     return retry_block(RETRY_MS + int(random * RETRY_MS / 2))
 
 
@@ -35,8 +35,20 @@ def parting(problem: Problem) -> bytes:
 class EventStream(Connection):
     """One SSE connection."""
 
-    __slots__ = ("_early", "_ends", "_expires_at", "_progress_at", "_sink", "_unsent", "_wrote_at", "connection_id", "due",
-                 "on_placed", "principal", "replica")  # fmt: skip
+    __slots__ = (
+        "_early",
+        "_ends",
+        "_expires_at",
+        "_progress_at",
+        "_sink",
+        "_unsent",
+        "_wrote_at",
+        "connection_id",
+        "due",
+        "on_placed",
+        "principal",
+        "replica",
+    )
 
     def __init__(self, replica: Replica, principal: Principal) -> None:
         super().__init__(replica.schedule.add)
@@ -92,7 +104,7 @@ class EventStream(Connection):
         self.replica.tally.deliveries += len(parts[0].entries)
         self._write(parts[0].blocks)
         if self._ends is not None:
-            self._watch_for_end(parts[0].entries)
+            self._watch_for_end(self._ends, parts[0].entries)
 
     def on_live(self, subscription: Subscription, cursor: Cursor, replayed: int) -> None:
         """Tell that the stream is live."""
@@ -115,12 +127,11 @@ class EventStream(Connection):
             waiting(problem)
         return waiting is not None
 
-    def _watch_for_end(self, entries: Sequence[Entry]) -> None:
-        assert self._ends is not None
+    def _watch_for_end(self, open_channels: set[str], entries: Sequence[Entry]) -> None:
         for entry in entries:
             if entry.final:
-                self._ends.difference_update(entry.keys)
-        if not self._ends:
+                open_channels.difference_update(entry.keys)
+        if not open_channels:
             self._write(control_block("end", None, {}))
             self._finish("end")
 

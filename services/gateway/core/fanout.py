@@ -82,7 +82,19 @@ class Fanout:
                 del self._groups[key]
 
     def due(self, batch: Iterable[Entry]) -> "dict[Reader, list[Part]]":
-        """What each live reader gets of `batch`; readers that are behind are left out, they will read it from the log."""
+        """What each live reader gets of `batch`; those that are behind are left out, they read it from the log."""
+        readers: dict[Reader, list[Part]] = {}
+        for group, part in self._touched(batch).items():
+            alone = [part]
+            for subscription in group.members:
+                reader = subscription.reader
+                if reader.position is None:
+                    known = readers.setdefault(reader, alone)
+                    if known is not alone:
+                        readers[reader] = [*known, part]
+        return readers
+
+    def _touched(self, batch: Iterable[Entry]) -> dict[_Group, Part]:
         found: dict[_Group, Part] = {}
         groups = self._groups
         for entry in batch:
@@ -97,13 +109,4 @@ class Fanout:
                             found[group] = Part(group.channel, [entry])
                         else:
                             part.entries.append(entry)
-        readers: dict[Reader, list[Part]] = {}
-        for group, part in found.items():
-            alone = [part]
-            for subscription in group.members:
-                reader = subscription.reader
-                if reader.position is None:
-                    known = readers.setdefault(reader, alone)
-                    if known is not alone:
-                        readers[reader] = [*known, part]
-        return readers
+        return found

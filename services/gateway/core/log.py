@@ -39,7 +39,7 @@ class Life:
 
 
 class Meter:
-    """The bytes of one page, entries' frames included; shared with its entries, so that a frame made late is counted."""
+    """The bytes of one page, frames included; shared with its entries, so that a frame made late is counted."""
 
     __slots__ = ("bytes",)
 
@@ -192,7 +192,7 @@ class Log:
         return self._pages[bisect_right(self._pages, after, key=attrgetter("low")) - 1]
 
     def position_at(self, time_ns: int) -> int | None:
-        """The sequence after which all events were stored at `time_ns` or later; None where that may be below the low watermark."""
+        """The sequence after which all events were stored at `time_ns` or later; None where the log cannot tell."""
         for page in reversed(self._pages):
             if page.entries and page.entries[0].time_ns < time_ns:
                 place = bisect_right(page.entries, time_ns - 1, key=attrgetter("time_ns"))

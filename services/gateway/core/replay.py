@@ -137,7 +137,7 @@ class Archive(Protocol):
         """A page in memory that reads on from `after`."""
 
     def ask(self, need: Need, done: Callable[[Answer], None]) -> None:
-        """Read; `done` is called exactly once, never before `ask` returned. A Problem where it cannot be had in time."""
+        """Read; `done` is called once, after `ask` has returned; with a Problem where it cannot be had in time."""
 
 
 def place_from_log(start: Start, log: Log, key: str, types: frozenset[str] | None) -> Placed | Problem | None:

@@ -6,7 +6,6 @@ knows nothing of sockets, masks or HTTP. A bad message is answered and harms nob
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
 
 from contracts import wire
 from contracts.cursor import Cursor, InvalidCursor
@@ -19,6 +18,7 @@ from services.gateway.core.frames import PING, close_frame, text_frame
 from services.gateway.core.limits import TokenBucket
 from services.gateway.core.replay import After, Earliest, Gap, Last, Now, Since, Start
 from services.gateway.core.replica import Replica
+from services.gateway.core.sink import Sink
 
 EARLIEST = "earliest"
 _MALFORMED = {ErrorCode.INVALID_JSON, ErrorCode.INVALID_MESSAGE}
@@ -31,28 +31,6 @@ _CLOSES = {
     ErrorCode.TOO_MANY_CONNECTIONS: CloseCode.CONNECTION_LIMIT,
     ErrorCode.DRAINING: CloseCode.DRAIN,
 }
-
-
-class Sink(Protocol):
-    """What a session asks of its transport."""
-
-    def write(self, data: bytes) -> None:
-        """Send these bytes after all before them."""
-
-    def close(self) -> None:
-        """End the connection once what was written is sent; everything is sent within the close deadline or dropped."""
-
-    def abort(self) -> None:
-        """End it now."""
-
-    def hold(self) -> None:
-        """Hand over no further message until `go_on`."""
-
-    def go_on(self) -> None:
-        """Hand over messages again."""
-
-    def unsent(self) -> int:
-        """Bytes written and not yet taken by the socket."""
 
 
 class Session(Connection):
@@ -343,7 +321,7 @@ class Session(Connection):
         return due if self.writable else min(due, self._progress_at + limits.stall_seconds)
 
     def _beat_interval(self) -> float:
-        # Sent early, so that the promised interval holds with the wheel's slot on top; spread, so that replicas do not pulse.
+        # Sent early, so that the promised interval holds with the wheel's slot on top; spread, so as not to pulse.
         return self.replica.limits.heartbeat_seconds * (0.9 + 0.1 * self.replica.random())
 
     def _cursors(self) -> dict[str, str]:

@@ -30,22 +30,15 @@ class Stream:
         self.lagging: set[Subscription] = set()
         self._log_bytes = log_bytes
         self._schedule = schedule
-        self._log: Log | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the stream's life is known; before that nobody may subscribe."""
-        return self._log is not None
-
-    @property
-    def log(self) -> Log:
-        """The tail; only once the stream is open."""
-        assert self._log is not None
-        return self._log
+        # Whether the stream's life is known; before that nobody may subscribe.
+        self.is_open = False
+        # The tail; empty and of no life until the stream is open.
+        self.log = Log(Life(name, ""), 0, log_bytes)
 
     def open(self, epoch: str, start: int) -> None:
         """The feed begins after `start` of this life."""
-        self._log = Log(Life(self.name, epoch), start, self._log_bytes)
+        self.log = Log(Life(self.name, epoch), start, self._log_bytes)
+        self.is_open = True
 
     def append(self, batch: Sequence[Entry], high: int) -> None:
         """Take what the feed brought, up to `high`, and write it to everyone who is live."""
@@ -66,6 +59,6 @@ class Stream:
         The log begins anew after `to`; every reader that may miss something is told a gap and goes on there.
         """
         left_at = self.log.life.cursor(self.log.high)
-        self._log = Log(Life(self.name, epoch), to, self._log_bytes)
+        self.log = Log(Life(self.name, epoch), to, self._log_bytes)
         for reader in list(self.readers):
             reader.connection.restart(reader, reason, left_at, Cursor(self.name, epoch, to))

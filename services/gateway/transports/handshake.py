@@ -13,7 +13,8 @@ from contracts.errors import ErrorCode, Problem, Refused
 from contracts.principal import Principal
 from services.chassis.problems import problem_response
 from services.gateway.core.replica import Replica
-from services.gateway.core.session import Session, Sink
+from services.gateway.core.session import Session
+from services.gateway.core.sink import Sink
 from services.gateway.transports.identity import Identity
 from services.gateway.transports.takeover import EXTENSION, SlimProtocol, Upgrade
 from services.gateway.transports.websocket import WebSocketTransport

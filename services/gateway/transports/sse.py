@@ -221,7 +221,7 @@ class EventsEndpoint:
         return tuple(found)
 
     async def _ended(self, stream: Stream, grants: tuple[Grant, ...], start: Start) -> HttpResponse | Start | None:
-        """Where every channel is an ended plan: 204 for a cursor at or past the last final event; without a cursor, start before it."""
+        """Where every channel has ended: 204 for a cursor at or past the end; without one, start before the end."""
         if not all(grant.kind.ends for grant in grants) or not isinstance(start, (After, Now)):
             return None
         finals = []

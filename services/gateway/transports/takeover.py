@@ -73,9 +73,7 @@ class GatewayHttp(BoundedHttp):
         return True
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        extensions = cycle.scope.setdefault("extensions", {})
-        assert extensions is not None
-        extensions[EXTENSION] = Response(self, cycle)  # type: ignore[assignment]
+        cycle.scope["extensions"] = {EXTENSION: Response(self, cycle)}  # type: ignore[dict-item]  # ours, not of ASGI
         super()._start_asgi_task(cycle, app)
 
     def _should_upgrade_to_ws(self) -> bool:
@@ -175,7 +173,7 @@ class Upgrade:
         }
         try:
             await http.app(scope, self._receive, self._send)
-        except Exception:
+        except Exception:  # noqa: BLE001  # whatever went wrong in the endpoint, this client gets its 500
             _log.exception("handshake_failed", path=scope["path"])
         if not self._answered:
             self._deny(500)
@@ -208,8 +206,8 @@ class Upgrade:
             return
         token = base64.b64encode(hashlib.sha1(self._key + _GUID, usedforsecurity=False).digest())
         http.transport.write(
-            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: %b\r\n\r\n"
-            % token
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
+            b"sec-websocket-accept: %b\r\n\r\n" % token
         )
         protocol = make(http.transport)
         http.hand_over(protocol)

@@ -14,7 +14,8 @@ from websockets.protocol import OPEN, Protocol, Side
 
 from contracts.errors import CloseCode, ErrorCode, Problem
 from contracts.wire import LARGEST_CLIENT_MESSAGE_BYTES
-from services.gateway.core.session import Session, Sink
+from services.gateway.core.session import Session
+from services.gateway.core.sink import Sink
 from services.gateway.transports.takeover import SlimProtocol
 
 try:
@@ -185,7 +186,7 @@ class WebSocketTransport(SlimProtocol):
 
 
 def _frame_end(data: bytes, start: int) -> tuple[int, int]:
-    """Where the frame at `start` ends and how long its payload is (RFC 6455 §5.2); an end behind the data where it is not whole."""
+    """Where the frame at `start` ends, behind the data where it is cut, and its payload's length (RFC 6455 §5.2)."""
     size = len(data)
     if size - start < 2:
         return size + 1, 0
