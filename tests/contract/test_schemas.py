@@ -1,0 +1,110 @@
+"""The committed schemas are what publishers in other languages build on: they say what the registry judges."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator, FormatChecker
+
+import contracts.schemas
+from contracts.registry import REGISTRY, Contract, ContractViolation
+from contracts.schemas import __main__ as generator
+from tests.harness.events import event
+
+FOLDER = Path(contracts.schemas.__path__[0])
+EACH_CONTRACT = pytest.mark.parametrize("contract", list(REGISTRY), ids=lambda contract: contract.type)
+
+
+def committed(contract: Contract) -> Any:
+    return json.loads((FOLDER / f"{contract.type}.{contract.version}.json").read_text())
+
+
+def takes(contract: Contract, document: Any) -> bool:
+    return bool(Draft202012Validator(committed(contract), format_checker=FormatChecker()).is_valid(document))
+
+
+def test_the_committed_files_are_exactly_what_the_registry_renders() -> None:
+    assert {
+        path.name: path.read_text() for path in FOLDER.glob("*.json") if path.name[0].isupper()
+    } == generator.rendered()
+
+
+@EACH_CONTRACT
+def test_a_schema_is_a_schema(contract: Contract) -> None:
+    Draft202012Validator.check_schema(committed(contract))
+
+
+@EACH_CONTRACT
+def test_an_example_fits_its_schema_and_its_contract(contract: Contract) -> None:
+    (example,) = committed(contract)["examples"]
+    assert takes(contract, example)
+    assert REGISTRY.publication(example).subject == example["subject"]
+
+
+@EACH_CONTRACT
+def test_what_a_publisher_sends_fits_the_schema(contract: Contract) -> None:
+    assert takes(contract, event(contract.type))
+
+
+@EACH_CONTRACT
+def test_a_required_field_left_out_fits_neither(contract: Contract) -> None:
+    whole = event(contract.type)
+    schema = committed(contract)
+    for field in schema["properties"]["data"]["required"]:
+        document = copy.deepcopy(whole)
+        del document["data"][field]
+        assert not takes(contract, document)
+        with pytest.raises(ContractViolation) as refused:
+            REGISTRY.publication(document)
+        assert [each.pointer for each in refused.value.violations] == [f"/data/{field}"]
+
+
+@EACH_CONTRACT
+@pytest.mark.parametrize("value", [None, 7, True, [], {}, "", " ", "a.b", 1.5])
+def test_what_the_schema_refuses_the_registry_refuses_too(contract: Contract, value: Any) -> None:
+    whole = event(contract.type)
+    for part, fields in (("", list(whole)), ("data", list(whole["data"]))):
+        for field in fields:
+            document = copy.deepcopy(whole)
+            (document[part] if part else document)[field] = value
+            if not takes(contract, document):
+                with pytest.raises(ContractViolation):
+                    REGISTRY.publication(document)
+
+
+@pytest.mark.parametrize("arguments", [["--check"], []])
+def test_nothing_is_written_and_nothing_told_where_all_is_up_to_date(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generator.main(arguments) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_check_names_what_is_out_of_date_and_leaves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(generator, "FOLDER", tmp_path)
+    assert generator.main(["--check"]) == 1
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in told] == list(generator.rendered())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_writes_what_is_missing_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(generator, "FOLDER", tmp_path)
+    assert generator.main([]) == 0
+    assert capsys.readouterr().out.count(": written") == len(list(REGISTRY))
+    assert generator.main(["--check"]) == 0
+    (tmp_path / "ORDER_CREATED.1.json").write_text("{}\n")
+    assert generator.main(["--check"]) == 1
+
+
+def test_the_command_exits_as_the_check_ends() -> None:
+    command = [sys.executable, "-m", "contracts.schemas", "--check"]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0
