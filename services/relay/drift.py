@@ -32,7 +32,8 @@ def stream_drift(spec: StreamSpec, stream: StreamState, *, allow_shrink: bool = 
     """The drift of `stream` from `spec`."""
     now = stream.config
     wanted = {"allow_rollup_hdrs": False, **stream_config(spec)}
-    changes = {name: wanted[name] for name in _EQUAL if now.get(name) != wanted[name]}
+    # What JetStream leaves out of an answer is off.
+    changes = {name: wanted[name] for name in _EQUAL if now.get(name, False) != wanted[name]}
     kept = []
     for name in (*_LIMITS, "num_replicas"):
         has, should = _size(name, now.get(name)), _size(name, wanted.get(name))

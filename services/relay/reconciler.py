@@ -110,8 +110,8 @@ class Reconciler:
         try:
             await state(self._client, spec.name)
         except StreamMissing:
-            with contextlib.suppress(StreamMissing):
-                return (await state(self._client, spec.replay_mirror)).messages
+            mirror = await self._mirror_info(spec)
+            return state_of(mirror).messages if mirror is not None and is_ours(spec, mirror) else 0
         return 0
 
     async def _update(self, spec: StreamSpec, changes: Mapping[str, Any], report: StreamReport) -> None:
