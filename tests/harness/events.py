@@ -37,7 +37,7 @@ def event(
         raise ValueError(f"{kind} has no {', '.join(f'{name}_id' for name in ids)}")
     return {
         "specversion": "1.0",
-        "id": event_id or str(uuid.uuid4()),
+        "id": str(uuid.uuid4()) if event_id is None else event_id,
         "source": "urn:a2a:service:tests",
         "type": kind,
         "time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),

@@ -2,16 +2,14 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-Value = TypeVar("Value")
+from collections.abc import Callable
+from typing import Any
 
 _LOOK_AGAIN_SECONDS = 0.01
 
 
-async def until(condition: Callable[[], Value | Awaitable[Value]], *, seconds: float = 10.0, what: str = "") -> Value:
-    """The first truthy value of `condition`, asked every 10 ms.
+async def until(condition: Callable[[], Any], *, seconds: float = 10.0, what: str = "") -> Any:
+    """The first truthy value of `condition`, which may be asynchronous, asked every 10 ms.
 
     Raises:
         AssertionError: it did not hold within `seconds`; tells `what` was awaited and the last value.
@@ -19,7 +17,7 @@ async def until(condition: Callable[[], Value | Awaitable[Value]], *, seconds: f
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
         found = condition()
-        value: Value = await found if inspect.isawaitable(found) else found
+        value = await found if inspect.isawaitable(found) else found
         if value:
             return value
         if asyncio.get_running_loop().time() > deadline:
