@@ -10,7 +10,6 @@ import signal
 import sys
 from pathlib import Path
 
-from services.chassis.server import CannotListen
 from services.chassis.settings import EXIT_WRONG_SETTING, load
 from services.local.app import System
 from services.local.child import ChildFailed
@@ -18,6 +17,7 @@ from services.local.embedded import NatsNotFound
 from services.local.folder import DataFolder, FolderUnusable
 from services.local.greeting import as_json, as_text
 from services.local.settings import LocalSettings
+from services.local.sockets import PortTaken
 
 _EPILOG = """\
 Every A2A_* setting of the services is passed on to them; README.md lists them. This command has defaults
@@ -76,10 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         folder = DataFolder(options.data)
         system = System(settings, folder, port=options.port, traffic=not options.no_traffic, tell=_tell)
         asyncio.run(_run(system, json=options.json))
-    except CannotListen as error:
-        reason = str(error).removeprefix("A2A_HTTP_PORT: ").replace("A2A_HTTP_PORT", "--port N")
-        return _failed(f"--port: {reason}", EXIT_WRONG_SETTING)
-    except (FolderUnusable, NatsNotFound) as error:
+    except (FolderUnusable, NatsNotFound, PortTaken) as error:
         return _failed(str(error), EXIT_WRONG_SETTING)
     except ChildFailed as error:
         return _failed(str(error), error.exit_code)

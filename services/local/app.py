@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import services
-from services.chassis.server import address, listen
 from services.chassis.settings import EXIT_WRONG_SETTING
-from services.local.child import Child, Program
+from services.local.child import Child, ChildFailed, Program
 from services.local.embedded import find_binary, free_port, write_config
 from services.local.folder import DataFolder
 from services.local.logfile import LogFile
 from services.local.settings import LocalSettings
-from services.local.supervisor import Supervisor
+from services.local.sockets import HOST, listening, url_of
+from services.local.supervisor import Stage, Supervisor
 from services.local.tokens import Mint
 
-_HOST = "127.0.0.1"
 _SERVICES = ("gateway", "ingest", "relay")
 # Together less than 5 s, which is what a person and a service manager wait for.
-_STOP_SECONDS: Mapping[str, float] = {"traffic": 0.3, "gateway": 2.0, "ingest": 0.8, "relay": 0.5, "nats": 1.0}
+_STOP_SECONDS: Mapping[str, float] = {"traffic": 0.2, "gateway": 2.4, "ingest": 0.8, "relay": 0.4, "nats": 0.8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +52,28 @@ class System:
         """Bind the sockets and write nats-server's configuration; nothing is started.
 
         Raises:
-            CannotListen: the gateway's port is taken.
+            PortTaken: the gateway's port is taken.
             NatsNotFound: there is no nats-server.
         """
         self._settings = settings
         self._folder = folder
         self._tell = tell
-        self._sockets = {name: listen(_HOST, port if name == "gateway" else 0) for name in _SERVICES}
+        self._sockets = {name: listening(port if name == "gateway" else 0) for name in _SERVICES}
         # The children hold the other end: see services.local.leash.
         self._leash_pipe, self._leash_end = os.pipe()
         self._nats_port, self._monitor_port = free_port(), free_port()
         secret = settings.jwt_hs256_secret or folder.secret()
         self._secret = secret
         self.mint = Mint(secret, settings.jwt_issuer, settings.jwt_audience)
-        stages = [[self._nats()], [self._service("relay")], [self._service("gateway"), self._service("ingest")]]
-        self.supervisor = Supervisor([*stages, [self._traffic()]] if traffic else stages)
-        self._ready_stages = len(stages)
+        served = [self._service(name) for name in _SERVICES]
+        driven = [self._traffic()] if traffic else []
+        self.supervisor = Supervisor([Stage([self._nats()]), Stage(served, self._make_streams), Stage(driven)])
 
     @property
     def addresses(self) -> Addresses:
         """Where everything is, known before it is there."""
-        at = {name: address(listener) for name, listener in self._sockets.items()}
-        return Addresses(**at, nats=f"nats://{_HOST}:{self._nats_port}")
+        at = {name: url_of(listener) for name, listener in self._sockets.items()}
+        return Addresses(**at, nats=f"nats://{HOST}:{self._nats_port}")
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Run until the supervisor is told to stop.
@@ -83,12 +82,21 @@ class System:
             ChildFailed: a child cannot run.
         """
         try:
-            await self.supervisor.run(on_ready, ready_stages=self._ready_stages)
+            await self.supervisor.run(on_ready)
         finally:
             for listener in self._sockets.values():
                 listener.close()
             os.close(self._leash_pipe)
             os.close(self._leash_end)
+
+    async def _make_streams(self) -> None:
+        # Imported here, while the services import what they need: together this is a second of everybody's start.
+        from services.local.streams import DoesNotFit, make_streams  # noqa: PLC0415
+
+        try:
+            await make_streams(self.addresses.nats, market_max_bytes=self._settings.market_max_bytes)
+        except DoesNotFit as error:
+            raise ChildFailed(str(error), EXIT_WRONG_SETTING) from error
 
     def _child(self, program: Program) -> Child:
         log = LogFile(self._folder.logs / f"{program.name}.log")
@@ -101,7 +109,7 @@ class System:
                 name="nats",
                 command=(find_binary(), "-c", str(config)),
                 environment=dict(os.environ),
-                ready_url=f"http://{_HOST}:{self._monitor_port}/healthz",
+                ready_url=f"http://{HOST}:{self._monitor_port}/healthz",
                 files=(self._folder.lock,),
                 stop_seconds=_STOP_SECONDS["nats"],
                 death_signal=signal.SIGTERM,  # enough for it, and it closes its files in order
@@ -116,7 +124,7 @@ class System:
                 name=name,
                 command=(sys.executable, "-m", f"services.{name}"),
                 environment={**self._environment(), "A2A_HTTP_FD": str(listener.fileno())},
-                ready_url=f"{address(listener)}/readyz",
+                ready_url=f"{url_of(listener)}/readyz",
                 files=(listener.fileno(),),
                 refusal_code=EXIT_WRONG_SETTING,
                 stop_seconds=max(_STOP_SECONDS[name], drain + 1),
@@ -141,7 +149,7 @@ class System:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(part for part in path if part),
             "A2A_NATS_URL": self.addresses.nats,
-            "A2A_HTTP_HOST": _HOST,
+            "A2A_HTTPHOST": HOST,
             "A2A_JWT_HS256_SECRET": self._secret,
             "A2A_MARKET_MAX_BYTES": str(settings.market_max_bytes),
             "A2A_REGION": settings.region,

@@ -5,7 +5,8 @@ process is gone when `run` returns.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from services.local.child import Child, ChildFailed
 
@@ -17,10 +18,18 @@ class _ToldToStop(Exception):
     """Leaves the task group when a stop was asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Children that start together, and what is to be done meanwhile. They stop one by one, in this order."""
+
+    children: Sequence[Child]
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+
 class Supervisor:
     """All children of one system, in stages; a stage begins when the one before it is ready."""
 
-    def __init__(self, stages: Sequence[Sequence[Child]]) -> None:
+    def __init__(self, stages: Sequence[Stage]) -> None:
         self._stages = stages
         self._stopping = asyncio.Event()
 
@@ -34,10 +43,10 @@ class Supervisor:
     def _children(self) -> Iterator[Child]:
         """All children in the order in which they are stopped."""
         for stage in reversed(self._stages):
-            yield from stage
+            yield from stage.children
 
-    async def run(self, on_ready: Callable[[], None], *, ready_stages: int) -> None:
-        """Run until `stop`; `on_ready` is called once the first `ready_stages` stages are.
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        """Run until `stop`; `on_ready` is called before the last stage, when all others are ready.
 
         Raises:
             ChildFailed: a child cannot run; everything else has been stopped.
@@ -47,12 +56,14 @@ class Supervisor:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._wait_for_stop())
                 tasks.create_task(self._bound_logs())
-                for number, stage in enumerate(self._stages, 1):
-                    for child in stage:
-                        tasks.create_task(child.keep())
-                    await _all_ready(stage)
-                    if number == ready_stages:
+                for stage in self._stages:
+                    if stage is self._stages[-1]:
                         on_ready()
+                    for child in stage.children:
+                        tasks.create_task(child.keep())
+                    if stage.meanwhile is not None:
+                        await stage.meanwhile()
+                    await _all_ready(stage.children)
         except* _ToldToStop:
             pass
         except* ChildFailed as group:

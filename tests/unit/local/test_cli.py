@@ -38,7 +38,7 @@ def test_a_taken_port_says_how_to_choose_another(tmp_path: Path, capsys: pytest.
         code, lines = error_of(["--port", str(port), "--data", str(tmp_path)], capsys)
     assert code == 2
     assert len(lines) == 1
-    assert f"127.0.0.1:{port} is taken" in lines[0]
+    assert f"port {port} is taken" in lines[0]
     assert lines[0].endswith("choose another with --port N")
 
 

@@ -11,7 +11,7 @@ import pytest
 from services.local import supervisor as module
 from services.local.child import Child, ChildFailed, Program
 from services.local.logfile import LogFile
-from services.local.supervisor import Supervisor
+from services.local.supervisor import Stage, Supervisor
 from tests.harness.waiting import until
 
 Make = Callable[..., Child]
@@ -63,8 +63,8 @@ def running(children: list[Child]) -> list[str]:
 
 async def test_children_stop_in_the_reverse_order_of_their_stages(make: Make, journal: Path) -> None:
     children = [make("log"), make("edge"), make("door")]
-    supervisor = Supervisor([[children[0]], children[1:]])
-    run = asyncio.create_task(supervisor.run(lambda: None, ready_stages=2))
+    supervisor = Supervisor([Stage([children[0]]), Stage(children[1:]), Stage([])])
+    run = asyncio.create_task(supervisor.run(lambda: None))
     await until(lambda: journal.read_text().count("begins") == 3, what="all to begin")
     supervisor.stop()
     await asyncio.wait_for(run, 10)
@@ -72,11 +72,11 @@ async def test_children_stop_in_the_reverse_order_of_their_stages(make: Make, jo
     assert running(children) == []
 
 
-async def test_on_ready_is_called_when_the_stages_asked_for_are(make: Make, journal: Path) -> None:
+async def test_on_ready_is_called_before_the_last_stage(make: Make, journal: Path) -> None:
     ready: list[list[str]] = []
     children = [make("log"), make("traffic")]
-    supervisor = Supervisor([[children[0]], [children[1]]])
-    run = asyncio.create_task(supervisor.run(lambda: ready.append(running(children)), ready_stages=1))
+    supervisor = Supervisor([Stage([children[0]]), Stage([children[1]])])
+    run = asyncio.create_task(supervisor.run(lambda: ready.append(running(children))))
     await until(lambda: journal.read_text().count("begins") == 2, what="both to begin")
     assert ready == [["log"]]
     supervisor.stop()
@@ -86,7 +86,7 @@ async def test_on_ready_is_called_when_the_stages_asked_for_are(make: Make, jour
 async def test_one_wrong_setting_ends_everything(make: Make) -> None:
     children = [make("log"), make("edge", "import sys; sys.exit('error: A2A_X: no') if 0 else sys.exit(2)")]
     with pytest.raises(ChildFailed, match="edge: wrong setting"):
-        await asyncio.wait_for(Supervisor([children]).run(lambda: None, ready_stages=1), 10)
+        await asyncio.wait_for(Supervisor([Stage(children)]).run(lambda: None), 10)
     assert running(children) == []
 
 
@@ -94,15 +94,15 @@ async def test_a_child_that_is_not_ready_in_time_ends_everything(make: Make, mon
     monkeypatch.setattr(module, "START_SECONDS", 0.1)
     child = make("edge", ready_url="http://127.0.0.1:9/readyz")
     with pytest.raises(ChildFailed, match="edge was not ready after 0 s; see "):
-        await asyncio.wait_for(Supervisor([[child]]).run(lambda: None, ready_stages=1), 10)
+        await asyncio.wait_for(Supervisor([Stage([child])]).run(lambda: None), 10)
     assert running([child]) == []
 
 
 async def test_a_second_stop_waits_for_nobody(make: Make, journal: Path) -> None:
     deaf = PROGRAM.replace("signal.signal(signal.SIGTERM, end)", "signal.signal(signal.SIGTERM, signal.SIG_IGN)")
     child = make("edge", deaf)
-    supervisor = Supervisor([[child]])
-    run = asyncio.create_task(supervisor.run(lambda: None, ready_stages=1))
+    supervisor = Supervisor([Stage([child])])
+    run = asyncio.create_task(supervisor.run(lambda: None))
     await until(lambda: "begins" in journal.read_text(), what="it to begin")
     began = asyncio.get_running_loop().time()
     supervisor.stop()
@@ -118,8 +118,24 @@ async def test_logs_are_bounded_while_the_system_runs(
     monkeypatch.setattr(module, "_LOG_CHECK_SECONDS", 0.01)
     monkeypatch.setattr("services.local.logfile.LARGEST_BYTES", 10)
     child = make("edge", "print('a line that is too long', flush=True); import time; time.sleep(60)")
-    supervisor = Supervisor([[child]])
-    run = asyncio.create_task(supervisor.run(lambda: None, ready_stages=1))
+    supervisor = Supervisor([Stage([child])])
+    run = asyncio.create_task(supervisor.run(lambda: None))
     await until(lambda: child.log.path.with_name("edge.log.1").exists(), what="the log to be cut")
     supervisor.stop()
     await asyncio.wait_for(run, 10)
+
+
+async def test_what_is_done_meanwhile_is_over_before_the_next_stage(make: Make, journal: Path) -> None:
+    def note(what: str) -> None:
+        with journal.open("a") as file:
+            file.write(f"{what}\n")
+
+    async def meanwhile() -> None:
+        note("meanwhile")
+
+    supervisor = Supervisor([Stage([], meanwhile), Stage([make("edge")])])
+    run = asyncio.create_task(supervisor.run(lambda: note("ready")))
+    await until(lambda: "begins" in journal.read_text(), what="the second stage")
+    supervisor.stop()
+    await asyncio.wait_for(run, 10)
+    assert journal.read_text().splitlines()[:2] == ["meanwhile", "ready"]
