@@ -1,10 +1,12 @@
 """`python -m services.ingest`: read the settings, take the port, serve until SIGTERM."""
 
+import argparse
 import os
 import signal
+from collections.abc import Sequence
 
 from services.chassis.server import CannotListen, listen, run
-from services.chassis.settings import load, refuse, require_one_of
+from services.chassis.settings import described, load, refuse, require_one_of
 from services.chassis.telemetry import configure_logging
 from services.ingest.app import build, verifier_of
 from services.ingest.settings import IngestSettings
@@ -13,8 +15,14 @@ from services.ingest.settings import IngestSettings
 _GRACEFUL_SECONDS = 8
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Run the service; one `error:` line and exit code 2 where it cannot."""
+    argparse.ArgumentParser(
+        prog="python -m services.ingest",
+        description=__doc__,
+        epilog=f"settings, from the environment:\n{described(IngestSettings)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(given)
     settings = load(IngestSettings)
     configure_logging("ingest", settings.log_level)
     require_one_of(

@@ -46,6 +46,7 @@ def build(settings: IngestSettings, verifier: TokenVerifier, *, on_fatal: Callab
         specs=topology(market_max_bytes=settings.market_max_bytes, replicas=settings.stream_replicas),
         needed=dict.fromkeys(contract.stream for contract in REGISTRY),
         declare=settings.declare,
+        monitor_url=settings.nats_monitor_url,
         log=log,
     )
     store = JetStreamStore(
@@ -62,13 +63,18 @@ def build(settings: IngestSettings, verifier: TokenVerifier, *, on_fatal: Callab
         bodies=Bodies(most_bytes=settings.bodies_max_bytes, seconds=settings.body_timeout_s),
         batch_max_bytes=settings.batch_max_bytes,
         refused=metrics.refused,
+        durability=streams.durability,
     )
     checks = {
         "nats": streams.nats_failing,
         "streams": streams.streams_failing,
         "draining": lambda: "the service is shutting down" if app.state.draining else None,
     }
-    health = health_routes(checks, registry, lambda: {"region": settings.region, "streams": streams.facts()})
+    health = health_routes(
+        checks,
+        registry,
+        lambda: {"region": settings.region, "durability": streams.durability(), "epochs": streams.epochs()},
+    )
 
     def on_end(keeper: asyncio.Task[None]) -> None:
         if not keeper.cancelled() and (error := keeper.exception()) is not None:

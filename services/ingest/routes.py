@@ -4,7 +4,7 @@ Judges from the outside in: token, role, content type, size, JSON, contract. Not
 token is good, and nothing is stored before all of it is.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from prometheus_client import Counter
@@ -45,12 +45,14 @@ class EventRoutes:
         bodies: Bodies,
         batch_max_bytes: int,
         refused: Counter,
+        durability: Callable[[], Mapping[str, object]],
     ) -> None:
         self._store = store
         self._verifier = verifier
         self._registry = registry
         self._bodies = bodies
         self._refused = refused
+        self._durability = durability
         single = _Form(LARGEST_EVENT_BYTES, read_event, batch=False)
         # Content type -> form.
         self._forms = {
@@ -75,7 +77,10 @@ class EventRoutes:
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it; nothing was stored
         answers = _as_json(stored)
-        return JSONResponse(answers if form.batch else answers[0], headers={"Cache-Control": "no-store"})
+        # Beside the answer and not in it: a batch's answer is a bare array.
+        grade = "; ".join(f"{name}={value}" for name, value in self._durability().items())
+        headers = {"Cache-Control": "no-store", "Durability": grade}
+        return JSONResponse(answers if form.batch else answers[0], headers=headers)
 
     async def _authorize(self, request: Request) -> None:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")

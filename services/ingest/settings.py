@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from services.chassis.settings import ServiceSettings, TokenSettings
+from services.chassis.settings import HttpUrl, ServiceSettings, TokenSettings
 
 _MIB = 1024**2
 
@@ -10,6 +10,9 @@ _MIB = 1024**2
 class IngestSettings(ServiceSettings, TokenSettings):
     """Settings of `python -m services.ingest`."""
 
+    nats_monitor_url: HttpUrl | None = Field(
+        default=None, description="the NATS server's monitoring port, as http://127.0.0.1:8222; tells its disk sync"
+    )
     batch_max_bytes: int = Field(default=16 * _MIB, ge=1024, description="largest body of a batch")
     # Bodies stay in memory until their events are stored; without a bound on all of them, slow storage would end it.
     bodies_max_bytes: int = Field(default=128 * _MIB, ge=1024, description="all request bodies held at once")

@@ -14,7 +14,18 @@ from nats.aio.client import Client
 from structlog.stdlib import BoundLogger
 
 from contracts.topology import StreamSpec
-from services.chassis.jetstream import JetStreamError, NoRoom, StreamMissing, connect, ensure, state
+from services.chassis.jetstream import (
+    UNKNOWN_SYNC,
+    JetStreamError,
+    NoRoom,
+    StreamMissing,
+    StreamState,
+    connect,
+    durability,
+    ensure,
+    state,
+    sync_interval,
+)
 
 SURVEY_SECONDS = 2.0
 # Longer than the survey's rhythm: while that runs, a publish finds the epoch at hand.
@@ -32,25 +43,38 @@ NATS_ERRORS = (nats.errors.Error, OSError)
 class Life:
     """One life of a stream, as far as it is known here."""
 
-    epoch: str
-    replicas: int
+    state: StreamState
     # The highest sequence told: whatever is published from now on gets a higher one, or the stream was made again.
     last: int
     read_at: float
     # The connection's count of reconnects at that time; after another the server may have lost the stream.
     reconnects: int
 
+    @property
+    def epoch(self) -> str:
+        """The life's name."""
+        return self.state.epoch
+
 
 class Streams:
     """Connects, stays connected, makes the streams where it is to, and keeps their lives known."""
 
     def __init__(
-        self, url: str, *, specs: Sequence[StreamSpec], needed: Iterable[str], declare: bool, log: BoundLogger
+        self,
+        url: str,
+        *,
+        specs: Sequence[StreamSpec],
+        needed: Iterable[str],
+        declare: bool,
+        monitor_url: str | None,
+        log: BoundLogger,
     ) -> None:
         self._url = url
         self._specs = specs
         self._needed = tuple(needed)
+        # Whether the streams are still to be made.
         self._declare = declare
+        self._monitor_url = monitor_url
         self._log = log
         # None until NATS was there for the first time; from then on it reconnects by itself.
         self._client: Client | None = None
@@ -59,10 +83,8 @@ class Streams:
         self._reading = asyncio.Lock()
         # Why the last survey failed; None after one that did not.
         self._trouble: str | None = "not looked at yet"
-        # Whether a survey has ever succeeded: until then a lack of room ends the service.
-        self._seen = False
-        # The reconnects at which the streams were last made; None before the first time.
-        self._declared_at: int | None = None
+        # How soon the server syncs to disk, as its monitoring port tells.
+        self._sync = UNKNOWN_SYNC
 
     def nats_failing(self) -> str | None:
         """Why NATS is not there, for `/readyz`."""
@@ -74,9 +96,13 @@ class Streams:
         """Why events cannot be stored, for `/readyz`."""
         return self._trouble
 
-    def facts(self) -> dict[str, object]:
-        """Each stream's epoch and replicas, for `/readyz`."""
-        return {name: {"epoch": life.epoch, "replicas": life.replicas} for name, life in self._lives.items()}
+    def durability(self) -> dict[str, object]:
+        """The grade of an acknowledgement (DESIGN decision 13)."""
+        return durability([life.state for life in self._lives.values()], self._sync)
+
+    def epochs(self) -> dict[str, str]:
+        """Each stream's epoch, for `/readyz`."""
+        return {name: life.epoch for name, life in self._lives.items()}
 
     @property
     def _place(self) -> str:
@@ -111,21 +137,21 @@ class Streams:
 
     async def _survey(self, client: Client) -> None:
         try:
-            if self._declare and self._declared_at != _reconnects(client):
+            if self._declare:
+                # At start only (DESIGN decision 11): a stream that is gone later may be about to be restored.
                 await ensure(client, self._specs)
-                self._declared_at = _reconnects(client)
+                self._declare = False
             for stream in self._needed:
                 await self._read(client, stream)
-        except NoRoom as error:
-            if not self._seen:
-                raise
-            self._tell(str(error))
+            if self._monitor_url is not None:
+                self._sync = await sync_interval(self._monitor_url)
+        except NoRoom:
+            raise
         except StreamMissing:
             self._tell(f"a stream is missing; needed are {', '.join(self._needed)}")
         except (JetStreamError, *NATS_ERRORS) as error:
             self._tell(f"JetStream does not answer: {str(error) or type(error).__name__}")
         else:
-            self._seen = True
             self._tell(None)
 
     def _tell(self, trouble: str | None) -> None:
@@ -174,9 +200,9 @@ class Streams:
         found = await state(client, stream)
         life = self._lives.get(stream)
         if life is None or life.epoch != found.epoch:
-            self._lives[stream] = Life(found.epoch, found.replicas, found.last, read_at, reconnects)
+            self._lives[stream] = Life(found, found.last, read_at, reconnects)
             return
-        life.replicas, life.last = found.replicas, max(life.last, found.last)
+        life.state, life.last = found, max(life.last, found.last)
         life.read_at, life.reconnects = read_at, reconnects
 
 

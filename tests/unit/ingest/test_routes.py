@@ -62,6 +62,7 @@ class Service:
             bodies=self.bodies,
             batch_max_bytes=BATCH_MAX_BYTES,
             refused=Counter("refused", "", ["code"], registry=self.metrics),
+            durability=lambda: {"replicas": 3, "sync": "always"},
         )
         app = Starlette(routes=routes.routes(), exception_handlers=EXCEPTION_HANDLERS)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://ingest", headers=SERVICE)
@@ -94,6 +95,10 @@ async def test_an_event_is_answered_with_its_cursor(service: Service) -> None:
     assert answer.status_code == 200
     assert answer.json() == {"id": document["id"], "cursor": "MARKET.0mi7c3k9x.1", "duplicate": False}
     assert (await service.post(document)).json()["duplicate"] is True
+
+
+async def test_an_answer_names_the_grade_of_its_durability(service: Service) -> None:
+    assert (await service.post(event("ORDER_CREATED"))).headers["durability"] == "replicas=3; sync=always"
 
 
 async def test_a_batch_is_answered_with_an_array_in_its_order(service: Service) -> None:
