@@ -47,15 +47,15 @@ def events(system: RunningSystem, buyer: str, **parameters: Any) -> Generator[di
 def sees(system: RunningSystem, document: dict[str, Any]) -> bool:
     """Whether the buyer gets this event, stored or live; waits for it."""
     with closing(events(system, document["data"]["buyer_id"], last=5)) as found:
-        return document in found
+        return any(each == document for each in found)
 
 
 def order(buyer: str) -> dict[str, Any]:
     return event("ORDER_CREATED", buyer=buyer)
 
 
-async def is_gone(pid: int) -> bool:
-    return await until(lambda: not Path(f"/proc/{pid}").exists(), seconds=5, what=f"process {pid} to end")
+async def gone(pid: int) -> None:
+    await until(lambda: not Path(f"/proc/{pid}").exists(), seconds=5, what=f"process {pid} to end")
 
 
 def test_ready_is_one_line_and_everything_in_it_works(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ async def test_a_killed_child_is_started_again_at_the_same_address(running: Runn
     publish(running, document)
     killed = running.child(name)
     os.kill(killed, signal.SIGKILL)
-    await is_gone(killed)
+    await gone(killed)
 
     def all_ready() -> bool:
         return all(is_ready(f"{running.told[service]}/readyz") for service in ("gateway", "ingest", "relay"))
@@ -118,7 +118,7 @@ async def test_nothing_outlives_a_killed_supervisor_and_the_next_start_works(tmp
         children = [system.child(name) for name in ("services.gateway", "services.ingest", "nats-server")]
         system.process.kill()
         for child in children:
-            await is_gone(child)
+            await gone(child)
         system.process.communicate()
     with RunningSystem(tmp_path, "--no-traffic") as system:
         assert sees(system, document)

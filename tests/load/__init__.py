@@ -1,0 +1,1 @@
+"""Measurements of the whole system; not tests, and not run with them."""
