@@ -7,17 +7,19 @@ bounds are compared: a start beyond the end would be silent for ever (FACTS, nat
 """
 
 import asyncio
+import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
 import nats.errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from structlog.stdlib import BoundLogger
 
 from services.chassis import jetstream
 from services.gateway.bus.decode import Decoder
+from services.gateway.bus.parser import parser_of
 from services.gateway.bus.site import NotConnected, Site
 from services.gateway.core.log import Entry
 from services.gateway.core.replica import Tally
@@ -149,15 +151,17 @@ class _Consumer:
         self._heard_at = monotonic()
         # Set to the first fault.
         self._fault: asyncio.Future[str] = self._loop.create_future()
+        # Flow-control requests that `watch` has to answer; at most a few are ever under way.
+        self._answers: deque[str] = deque()
+        self._wake = asyncio.Event()
 
     async def open(self) -> None:
         """Make the consumer after the log's high watermark; delivery may begin before this returns."""
         client = self._client
         inbox = client.new_inbox()
         self._name = "gw_" + inbox.rpartition(".")[2]
-        self._subscription = await client.subscribe(
-            inbox, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
-        )
+        self._subscription = await client.subscribe(inbox)
+        parser_of(client).add(self._subscription._id, self._deliver)
         config = {
             "name": self._name,
             "deliver_subject": inbox,
@@ -176,53 +180,56 @@ class _Consumer:
         self._heard_at = monotonic()
 
     async def watch(self) -> None:
-        """Wait for the first fault or for silence.
+        """Answer flow control until the first fault or silence.
 
         Raises:
             _Broken: always.
         """
         while not self._fault.done():
-            await asyncio.wait([self._fault], timeout=HEARTBEAT_SECONDS / 2)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_SECONDS / 2):
+                    await self._wake.wait()
+            self._wake.clear()
+            while self._answers:
+                self._flush()
+                await self._client.publish(self._answers.popleft())
             if monotonic() - self._heard_at > _SILENCE_SECONDS:
                 raise _Broken(f"silent for {_SILENCE_SECONDS} s")
         raise _Broken(self._fault.result())
 
     async def close(self) -> None:
         """Write what was taken; have the server forget the consumer (it would by itself after a while)."""
-        if not self._fault.done():
-            self._fault.set_result("closed")
+        self._break("closed")
         self._flush()
         self._high = 0  # a flush that is still scheduled must not touch the log of the next consumer
         if self._subscription is None:
             return
+        parser_of(self._client).remove(self._subscription._id)
         try:
             await self._subscription.unsubscribe()
             await self._client.publish(f"$JS.API.CONSUMER.DELETE.{self._stream.name}.{self._name}")
         except (nats.errors.Error, OSError):
             pass  # the connection is gone, and the consumer goes with its interest
 
-    async def _receive(self, message: Msg) -> None:
+    def _deliver(self, subject: bytes, reply: bytes, headers: bytes, payload: bytes) -> None:
         self._heard_at = monotonic()
         if self._fault.done():
             return
-        reply = message.reply
-        if reply.startswith("$JS.ACK."):
-            self._take(message, reply.split("."))
-        else:
-            await self._control(message)
-
-    def _take(self, message: Msg, tokens: list[str]) -> None:
+        if not reply.startswith(b"$JS.ACK."):
+            self._control(reply, headers)
+            return
         # $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.<count>.<time>.<pending>; newer servers may put
         # <domain>.<account> before the stream.
+        tokens = reply.split(b".")
         offset = 0 if len(tokens) == 9 else 2
         sequence, count, time_ns = int(tokens[offset + 5]), int(tokens[offset + 6]), int(tokens[offset + 7])
         if count != self._count + 1:
-            self._fault.set_result(f"delivery {self._count + 1} is missing, got {count}")
+            self._break(f"delivery {self._count + 1} is missing, got {count}")
             return
         self._count = count
         self._high = sequence
         self._tally.feed_events += 1
-        entry = self._decoder.entry(self._stream.log.life, sequence, time_ns, message.subject, message.data)
+        entry = self._decoder.entry(self._stream.log.life, sequence, time_ns, subject.decode(), payload)
         if entry is not None:
             self._batch.append(entry)
         if len(self._batch) >= _BATCH_EVENTS:
@@ -237,15 +244,18 @@ class _Consumer:
             batch, self._batch = self._batch, []
             self._stream.append(batch, self._high)
 
-    async def _control(self, message: Msg) -> None:
-        """An idle heartbeat or a flow-control request."""
-        headers = message.headers or {}
-        if message.reply:
-            self._flush()
-            await self._client.publish(message.reply)
-        stalled = headers.get("Nats-Consumer-Stalled")
-        if stalled:
-            await self._client.publish(stalled)
-        delivered = headers.get("Nats-Last-Consumer")
+    def _control(self, reply: bytes, headers: bytes) -> None:
+        """An idle heartbeat or a flow-control request; both are answered by `watch`."""
+        told = dict(line.split(b": ", 1) for line in headers.split(b"\r\n")[1:] if b": " in line)
+        for answer in (reply, told.get(b"Nats-Consumer-Stalled")):
+            if answer:
+                self._answers.append(answer.decode())
+                self._wake.set()
+        delivered = told.get(b"Nats-Last-Consumer")
         if delivered is not None and int(delivered) != self._count:
-            self._fault.set_result(f"{delivered} were delivered, {self._count} came")
+            self._break(f"{int(delivered)} were delivered, {self._count} came")
+
+    def _break(self, why: str) -> None:
+        if not self._fault.done():
+            self._fault.set_result(why)
+        self._wake.set()

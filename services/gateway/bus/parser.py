@@ -1,0 +1,81 @@
+"""The feed's fast path through nats-py: its parser, with the feeds' own deliveries taken out before the rest.
+
+nats-py matches each message against regular expressions, parses its headers, builds an object, puts
+it in a queue and wakes a task. A feed needs the subject, the reply's counts and the payload, and
+needs them at once (docs/adr/0009). The connection, its TLS, authentication and reconnects stay
+nats-py's; anything that is not a delivery to a feed goes to its parser as it came. nats-py is
+pinned: `_ps` and `_process_msg` are its own.
+"""
+
+from collections.abc import Callable
+
+from nats.aio.client import Client
+from nats.protocol.parser import Parser
+
+# Subject, reply, headers with their status line (empty where there are none), payload.
+Deliver = Callable[[bytes, bytes, bytes, bytes], None]
+
+_LINE_END = b"\r\n"
+
+
+class FeedParser(Parser):
+    """Parses what the server sends; deliveries for a registered subscription are handed over directly."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        # Subscription id as it stands on the wire -> who takes its deliveries.
+        self._feeds: dict[bytes, Deliver] = {}
+        # The beginning of a message that is not here in whole.
+        self._tail = b""
+
+    def reset(self) -> None:
+        """A new connection begins; subscriptions keep their ids over it."""
+        super().reset()
+        self._tail = b""
+
+    def add(self, subscription_id: int, deliver: Deliver) -> None:
+        """Hand deliveries of this subscription to `deliver`, from now on."""
+        self._feeds[b"%d" % subscription_id] = deliver
+
+    def remove(self, subscription_id: int) -> None:
+        """Hand over nothing more."""
+        self._feeds.pop(b"%d" % subscription_id, None)
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Take what arrived, in whatever pieces."""
+        data = self._tail + data if self._tail else data
+        place, size = 0, len(data)
+        while place < size:
+            line_end = data.find(_LINE_END, place)
+            if line_end < 0:
+                break
+            line = data[place:line_end]
+            start = line_end + 2
+            if not line.startswith((b"MSG ", b"HMSG ")):
+                self.buf.extend(data[place:start])
+                place = start
+                await super().parse()
+                continue
+            words = line.split(b" ")
+            end = start + int(words[-1])
+            if end + 2 > size:
+                break
+            place = end + 2
+            body = start + int(words[-2]) if words[0] == b"HMSG" else start
+            reply = words[3] if len(words) == (6 if body != start else 5) else b""
+            deliver = self._feeds.get(words[2])
+            if deliver is not None:
+                deliver(words[1], reply, data[start:body], data[body:end])
+            else:
+                await self.nc._process_msg(int(words[2]), words[1], reply, data[body:end], data[start:body] or None)
+        self._tail = data[place:]
+
+
+def parser_of(client: Client) -> FeedParser:
+    """The client's parser; put into it where it still has its own."""
+    held = client._ps
+    if isinstance(held, FeedParser):
+        return held
+    parser = client._ps = FeedParser(client)
+    parser._tail = bytes(held.buf)  # right after the connect nothing but a control line can be under way
+    return parser
