@@ -13,6 +13,7 @@ from services.gateway.transports.takeover import GatewayHttp
 
 # Clients answer a close at once; who does not is cut off.
 _GRACEFUL_SECONDS = 2
+_YOUNG_OBJECTS = 20_000
 
 
 def main() -> None:
@@ -39,6 +40,7 @@ def main() -> None:
 
     app = build(settings, verifier, on_fatal=on_fatal)
     gc.freeze()  # what is loaded by now lives as long as the process: the collector need not look at it
+    gc.set_threshold(_YOUNG_OBJECTS, 20, 100)  # entries are made by the thousand and form no cycles
     run(
         app,
         listener,

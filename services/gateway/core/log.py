@@ -41,10 +41,24 @@ class Life:
 class Meter:
     """The bytes of one page, frames included; shared with its entries, so that a frame made late is counted."""
 
-    __slots__ = ("bytes",)
+    __slots__ = ("_total", "bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, total: "Meter | None" = None) -> None:
+        """`total`: the meter of the log that the page is part of."""
         self.bytes = 0
+        self._total = total
+
+    def add(self, size: int) -> None:
+        """Count `size` more bytes, here and in the total; less where it is negative."""
+        self.bytes += size
+        if self._total is not None:
+            self._total.bytes += size
+
+    def leave(self) -> None:
+        """The page is dropped: the total no longer counts it, whatever is still made of its entries."""
+        if self._total is not None:
+            self._total.bytes -= self.bytes
+            self._total = None
 
 
 class Entry:
@@ -100,7 +114,7 @@ class Entry:
 
     def _count(self, made: bytes) -> None:
         if self.meter is not None:
-            self.meter.bytes += len(made)
+            self.meter.add(len(made))
 
 
 class Page:
@@ -108,11 +122,13 @@ class Page:
 
     __slots__ = ("_by_key", "_indexed", "entries", "high", "low", "meter")
 
-    def __init__(self, low: int, high: int | None = None, entries: Iterable[Entry] = ()) -> None:
+    def __init__(
+        self, low: int, high: int | None = None, entries: Iterable[Entry] = (), total: Meter | None = None
+    ) -> None:
         self.low = low
         self.high = low if high is None else high
         self.entries: list[Entry] = []
-        self.meter = Meter()
+        self.meter = Meter(total)
         # Key -> its entries, for the first `_indexed` entries; made when somebody first reads by key.
         self._by_key: dict[str, list[Entry]] = {}
         self._indexed = 0
@@ -123,7 +139,7 @@ class Page:
         """Add the next event; the caller moves `high`."""
         self.entries.append(entry)
         entry.meter = self.meter
-        self.meter.bytes += len(entry.payload) + _ENTRY_BYTES
+        self.meter.add(len(entry.payload) + _ENTRY_BYTES)
 
     @property
     def is_full(self) -> bool:
@@ -150,7 +166,8 @@ class Log:
         """`start`: the sequence after which the log begins."""
         self.life = life
         self._max_bytes = max_bytes
-        self._pages = [Page(start)]
+        self._meter = Meter()
+        self._pages = [Page(start, total=self._meter)]
 
     @property
     def low(self) -> int:
@@ -165,7 +182,7 @@ class Log:
     @property
     def bytes(self) -> int:
         """What the log holds, frames included."""
-        return sum(page.meter.bytes for page in self._pages)
+        return self._meter.bytes
 
     def extend(self, batch: Iterable[Entry], high: int) -> None:
         """Append events in order and move the high watermark to `high`, which also covers what was no event."""
@@ -178,11 +195,10 @@ class Log:
         page.high = high
 
     def _turn(self, full: Page) -> Page:
-        page = Page(full.high)
+        page = Page(full.high, total=self._meter)
         self._pages.append(page)
-        surplus = self.bytes - self._max_bytes
-        while surplus > 0 and len(self._pages) > 2:
-            surplus -= self._pages.pop(0).meter.bytes
+        while self._meter.bytes > self._max_bytes and len(self._pages) > 2:
+            self._pages.pop(0).meter.leave()
         return page
 
     def page(self, after: int) -> Page | None:
