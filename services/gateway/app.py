@@ -30,6 +30,7 @@ from services.gateway.bus.feed import Feed
 from services.gateway.bus.history import History
 from services.gateway.bus.site import Site
 from services.gateway.core.access import Access
+from services.gateway.core.connection import Connection
 from services.gateway.core.log import Life
 from services.gateway.core.replica import Authenticate, Replica, Schedule
 from services.gateway.core.stream import Stream
@@ -97,7 +98,7 @@ def _replica(settings: GatewaySettings, verifier: TokenVerifier) -> Replica:
         limits=settings.limits(),
         access=Access(Channels(CHANNELS)),
         streams={},
-        schedule=Schedule(wake),
+        schedule=Schedule(wake, _on_fault),
         wheel=Wheel(time.monotonic()),
         authenticate=_authenticator(verifier),
         now=time.monotonic,
@@ -105,6 +106,10 @@ def _replica(settings: GatewaySettings, verifier: TokenVerifier) -> Replica:
         random=random.random,
         new_id=lambda: secrets.token_hex(8),
     )
+
+
+def _on_fault(connection: Connection, error: Exception) -> None:
+    _log.error("connection_abandoned", kind=type(connection).__name__, exc_info=error)
 
 
 def _authenticator(verifier: TokenVerifier) -> Authenticate:
@@ -143,7 +148,7 @@ def _streams(
             reads=settings.history_reads,
             scan_limit=settings.replay_scan_limit,
         )
-        stream = Stream(spec.name, spec.subjects[0], settings.log_bytes, archive, replica.schedule.add)
+        stream = Stream(spec.name, spec.subjects[0], settings.log_bytes, archive, replica.schedule.add, _on_fault)
         replica.streams[spec.name] = stream
         archives.append(archive)
         declare = partial(_declare, site, spec) if settings.declare else None

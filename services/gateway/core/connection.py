@@ -403,6 +403,10 @@ class Connection:
             self.name_gap(subscription, Gap(reason, str(stood), to))
         self._schedule(self)
 
+    def abandon(self) -> None:
+        """Something of this connection raised: let it go without a word, so that its client comes back and resumes."""
+        self.release()
+
     # What a kind of client does about it.
 
     def on_subscribed(self, subscription: Subscription, cursor: Cursor, gap: Gap | None) -> None:

@@ -201,6 +201,12 @@ class EventStream(Connection):
             self.due = None
             self.replica.wheel.put(self, self.replica.now() + self.replica.limits.close_seconds)
 
+    def abandon(self) -> None:
+        """Let the client go; it will resume."""
+        super().abandon()
+        if self._sink is not None:
+            self._sink.abort()
+
     def release(self) -> None:
         """Leave everything behind. Idempotent."""
         super().release()

@@ -24,9 +24,12 @@ Authenticate = Callable[[str, Callable[[Principal | Problem], None]], None]
 class Schedule:
     """Connections with something to read, each given one step in turn."""
 
-    def __init__(self, wake: Callable[[Callable[[], None]], None]) -> None:
-        """`wake` has its argument called in the next turn of the loop."""
+    def __init__(
+        self, wake: Callable[[Callable[[], None]], None], on_fault: Callable[[Connection, Exception], None]
+    ) -> None:
+        """`wake` has its argument called in the next turn of the loop; `on_fault`: who raised."""
         self._wake = wake
+        self._on_fault = on_fault
         self._ready: dict[Connection, None] = {}
         self._awake = False
 
@@ -42,12 +45,20 @@ class Schedule:
         turn, self._ready = self._ready, {}
         steps = iter(list(turn))
         for count, connection in enumerate(steps, 1):
-            if not connection.closed and connection.step():
+            if not connection.closed and self._step(connection):
                 self.add(connection)
             if count == _STEPS_A_TURN:
                 break
         for connection in steps:
             self.add(connection)
+
+    def _step(self, connection: Connection) -> bool:
+        try:
+            return connection.step()
+        except Exception as error:  # noqa: BLE001  # one connection's fault is not the others'
+            connection.abandon()
+            self._on_fault(connection, error)
+            return False
 
 
 @dataclass

@@ -350,6 +350,11 @@ class Session(Connection):
         self.due = None
         self.replica.wheel.put(self, self.replica.now() + self.replica.limits.close_seconds)
 
+    def abandon(self) -> None:
+        """Let the client go; it will resume."""
+        super().abandon()
+        self._sink.abort()
+
     def release(self) -> None:
         """Leave everything behind. Idempotent."""
         super().release()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from contracts.cursor import Cursor
 from services.gateway.core.connection import Connection, Reader, Subscription
-from services.gateway.core.fanout import Fanout
+from services.gateway.core.fanout import Fanout, Part
 from services.gateway.core.log import Entry, Life, Log
 from services.gateway.core.replay import Archive
 
@@ -17,8 +17,15 @@ class Stream:
     """The one owner of a stream's log and fan-out."""
 
     def __init__(
-        self, name: str, wildcard: str, log_bytes: int, archive: Archive, schedule: Callable[[Connection], None]
+        self,
+        name: str,
+        wildcard: str,
+        log_bytes: int,
+        archive: Archive,
+        schedule: Callable[[Connection], None],
+        on_fault: Callable[[Connection, Exception], None],
     ) -> None:
+        """`on_fault` is told of a connection that raised; it has been abandoned, so that the others go on."""
         self.name = name
         # Filters that select the whole stream.
         self.whole = frozenset({wildcard, ">"})
@@ -30,6 +37,7 @@ class Stream:
         self.lagging: set[Subscription] = set()
         self._log_bytes = log_bytes
         self._schedule = schedule
+        self._on_fault = on_fault
         # Whether the stream's life is known; before that nobody may subscribe.
         self.is_open = False
         # The tail; empty and of no life until the stream is open.
@@ -47,11 +55,18 @@ class Stream:
         if batch:
             for reader, parts in self.fanout.due(batch).items():
                 if not reader.connection.closed:
-                    reader.connection.on_events(parts)
+                    self._write(reader.connection, parts)
         if self.lagging:
             waiting, self.lagging = self.lagging, set()
             for subscription in waiting:
                 self._schedule(subscription.reader.connection)
+
+    def _write(self, connection: Connection, parts: list[Part]) -> None:
+        try:
+            connection.on_events(parts)
+        except Exception as error:  # noqa: BLE001  # the log has moved on: who is not written to now would miss it unnoticed
+            connection.abandon()
+            self._on_fault(connection, error)
 
     def restart(self, reason: str, epoch: str, to: int) -> None:
         """The stream is not the one that was read: made again (another epoch), cut back, or trimmed past the log's end.
