@@ -96,6 +96,8 @@ class JetStreamStore:
         ack = await _publish(client, publication)
         self._metrics.publish_seconds.observe(time.perf_counter() - began)
         if not ack.duplicate and ack.seq <= floor:
+            # The one epoch read after its event. For it to be too new, the stream would have to be made again twice,
+            # here and within the millisecond until it is read.
             self._streams.forget(publication.stream, life)
             life = await self._streams.life(client, publication.stream)
         return self._stored(publication, ack, life)

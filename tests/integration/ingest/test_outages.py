@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from contracts.cursor import Cursor, epoch_is_older
 from contracts.topology import streams
@@ -103,6 +104,35 @@ async def test_a_nats_that_stands_still_is_told_and_a_repetition_stores_once(fre
         assert await ids_stored(fresh_nats.url, document["subject"]) == [document["id"]]
 
 
+async def test_readiness_falls_while_jetstream_does_not_answer_and_returns(
+    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ingest.streams.SURVEY_SECONDS", 0.1)
+    monkeypatch.setattr("services.chassis.jetstream.REQUEST_SECONDS", 0.2)
+    async with publishing(fresh_nats.url) as publisher:
+        await publisher.ready()
+        assert fresh_nats.process is not None
+        os.kill(fresh_nats.process.pid, signal.SIGSTOP)
+
+        async def is_told() -> bool:
+            return "does not answer" in (await publisher.readiness())["failing"].get("streams", "")
+
+        await until(is_told)
+        os.kill(fresh_nats.process.pid, signal.SIGCONT)
+        await publisher.ready()
+
+
+async def test_one_failure_stops_a_batch_before_its_other_subjects_begin(fresh_nats: EmbeddedNats) -> None:
+    async with publishing(fresh_nats.url, market_max_bytes=64 * 1024, publish_window=1) as publisher:
+        await publisher.ready()
+        large = [event("ORDER_CREATED", data={"note": "x" * 40_000}) for _ in range(5)]
+        found = problem(await publisher.batch(large), "store_full")
+        assert len(found["details"]["stored"]) == 1
+        # A small one would still fit; none of the batch was tried after the one that did not.
+        assert await publisher.counted("a2a_ingest_publish_seconds_count") == 1
+        assert (await publisher.one(event("ORDER_CREATED"))).status_code == 200
+
+
 async def test_a_request_ends_by_its_deadline(fresh_nats: EmbeddedNats) -> None:
     async with publishing(fresh_nats.url, store_deadline_s=0.2) as publisher:
         await publisher.ready()
@@ -120,6 +150,17 @@ async def test_a_request_ends_by_its_deadline(fresh_nats: EmbeddedNats) -> None:
 async def test_the_service_starts_before_nats_and_says_what_it_waits_for(
     make_nats: Callable[..., EmbeddedNats],
 ) -> None:
+    nats = make_nats()
+    with capture_logs() as logs:
+        async with publishing(nats.url) as publisher:
+            waiting = await until(lambda: [line for line in logs if line["event"] == "waiting_for_nats"])
+            assert "Connect call failed" in waiting[0]["error"]
+            assert (await publisher.http.get("/readyz")).status_code == 503
+            nats.start()
+            await publisher.ready()
+
+
+async def test_a_service_that_never_met_nats_lives_and_refuses(make_nats: Callable[..., EmbeddedNats]) -> None:
     nats = make_nats()
     async with publishing(nats.url) as publisher:
         answer = await publisher.http.get("/readyz")
@@ -173,7 +214,10 @@ async def test_a_nats_that_lost_its_data_gives_the_new_epoch_and_not_the_old(fre
             assert cursor.epoch == (await end_of(nats)).epoch != old.epoch
 
 
-async def test_a_stream_that_is_gone_is_not_made_behind_the_operators_back(fresh_nats: EmbeddedNats) -> None:
+async def test_a_stream_that_is_gone_is_not_made_behind_the_operators_back(
+    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ingest.streams.SURVEY_SECONDS", 0.1)
     async with publishing(fresh_nats.url) as publisher, looking_at(fresh_nats.url) as nats:
         await publisher.ready()
         await forget(nats)
