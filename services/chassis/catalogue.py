@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from contracts.errors import ErrorCode, Problem
+from services.chassis.problems import problem_response
 
 _CACHE = {"Cache-Control": "public, max-age=300"}
 
@@ -39,8 +40,7 @@ def catalogue_routes() -> list[Route]:
     async def contract(request: Request) -> Response:
         text = schemas.get((request.path_params["type"], request.path_params["version"]))
         if text is None:
-            problem = Problem(ErrorCode.NOT_FOUND, "no such contract; GET /v1/contracts lists them")
-            return JSONResponse(problem.as_http(), problem.code.status, media_type="application/problem+json")
+            return problem_response(Problem(ErrorCode.NOT_FOUND, "no such contract; GET /v1/contracts lists them"))
         return Response(text, media_type="application/schema+json", headers=_CACHE)
 
     return [Route("/v1/contracts", contracts), Route("/v1/contracts/{type}/{version}", contract)]

@@ -21,8 +21,9 @@ def health_routes(
 
     async def readyz(_: Request) -> Response:
         failing = {name: reason for name, check in checks.items() if (reason := check()) is not None}
-        body = {"ready": not failing, "failing": failing, **facts()}
-        return JSONResponse(body, 503 if failing else 200, {"Cache-Control": "no-store"})
+        verdict = {"ready": not failing, "failing": failing}
+        # Twice: it comes first for people, and no fact may overrule it.
+        return JSONResponse({**verdict, **facts(), **verdict}, 503 if failing else 200, {"Cache-Control": "no-store"})
 
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

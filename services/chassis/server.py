@@ -18,6 +18,7 @@ from services.chassis.telemetry import logger
 
 # Connections waiting to be accepted: a reconnect storm arrives in one burst.
 _BACKLOG = 4096
+EXIT_NOT_STARTED = 3
 
 
 class CannotListen(Exception):
@@ -31,7 +32,10 @@ def listen(host: str, port: int, inherited_fd: int | None = None) -> socket.sock
         CannotListen: with what to do about it.
     """
     if inherited_fd is not None:
-        return socket.socket(fileno=inherited_fd)
+        try:
+            return socket.socket(fileno=inherited_fd)
+        except OSError as error:
+            raise CannotListen(f"A2A_HTTP_FD: {inherited_fd} is no open socket: {error.strerror}") from error
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio turns Nagle off only where it is: else each small answer waits 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -64,17 +68,20 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(number, self._stop, number)
         try:
             yield
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 
-    def _stop(self) -> None:
+    def _stop(self, number: signal.Signals) -> None:
+        if self.should_exit:
+            self.force_exit = self.force_exit or number == signal.SIGINT  # a second Ctrl-C waits for nobody
+            return
+        self.should_exit = True
         if self._on_signal is not None:
             self._on_signal()
-        self.should_exit = True
 
 
 def run(
@@ -85,7 +92,11 @@ def run(
     graceful_seconds: int = 3,
     on_signal: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; what is still running then has `graceful_seconds` to end."""
+    """Serve until SIGTERM or SIGINT; what is still running then has `graceful_seconds` to end.
+
+    Raises:
+        SystemExit: the app did not start; its log says why.
+    """
     config = uvicorn.Config(
         app,
         http=http,
@@ -99,4 +110,7 @@ def run(
         timeout_keep_alive=30,
     )
     logger("services.chassis.server").info("listening", url=address(listener))
-    _Server(config, on_signal).run([listener])
+    server = _Server(config, on_signal)
+    server.run([listener])
+    if not server.started:
+        raise SystemExit(EXIT_NOT_STARTED)

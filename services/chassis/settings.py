@@ -84,8 +84,8 @@ def load(kind: type[Settings]) -> Settings:
         return kind()
     except ValidationError as error:
         first = error.errors()[0]
-        name = _PREFIX + "_".join(map(str, first["loc"])).upper()
-        refuse(f"{name}: {first['msg'].removeprefix('Value error, ')}")
+        told = first["msg"].removeprefix("Value error, ")
+        refuse(f"{_PREFIX}{first['loc'][0]}".upper() + f": {told}" if first["loc"] else told)
 
 
 def described(kind: type[BaseSettings]) -> str:
@@ -105,7 +105,7 @@ def _default(field: FieldInfo) -> str:
 
 def refuse(reason: str) -> Never:
     """Print one line on standard error and exit with the code of a wrong setting."""
-    print(f"error: {reason}", file=sys.stderr)
+    print(f"error: {' '.join(reason.split())}", file=sys.stderr)
     raise SystemExit(EXIT_WRONG_SETTING)
 
 
