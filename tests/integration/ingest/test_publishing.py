@@ -8,6 +8,7 @@ import pytest
 from nats.aio.client import Client
 
 from contracts.cursor import Cursor
+from contracts.envelope import BATCH_CONTENT_TYPE
 from tests.harness.events import TYPES, deal, event, fresh
 from tests.harness.ingest import Publisher, publishing
 from tests.harness.streams import all_of, end_of, looking_at, stored
@@ -140,3 +141,17 @@ async def test_two_instances_over_one_stream_know_each_others_events(publisher: 
         await other.ready()
         first, second = (await publisher.one(document)).json(), (await other.one(document)).json()
     assert second == {**first, "duplicate": True}
+
+
+async def test_a_body_too_large_is_refused_over_a_socket_and_the_connection_goes_on(nats_server: str) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield b" " * 65_536
+
+    async with publishing(nats_server, batch_max_bytes=100_000) as publisher:
+        await publisher.ready()
+        for body in (chunks(), b" " * 4_000_000):
+            headers = {"Content-Type": BATCH_CONTENT_TYPE}
+            answer = await publisher.http.post("/v1/events", content=body, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (413, "message_too_large")
+        assert (await publisher.one(event("ORDER_CREATED"))).status_code == 200
