@@ -123,19 +123,20 @@ class Blocks:
 
     def __init__(self, answer: httpx.Response) -> None:
         self.answer = answer
-        self._lines = answer.aiter_lines()
+        self._pieces = answer.aiter_bytes()
+        self._held = b""
 
     async def read(self, seconds: float = 10) -> dict[str, str]:
         """The next block's fields, comments under `""`; {} at the stream's end."""
-        found: dict[str, str] = {}
         async with asyncio.timeout(seconds):
-            async for line in self._lines:
-                if not line and found:
-                    return found
-                name, _, value = line.partition(":")
-                if line:
-                    found[name] = value.removeprefix(" ")
-        return found
+            while b"\n\n" not in self._held:
+                piece = await anext(self._pieces, b"")
+                if not piece:
+                    return {}
+                self._held += piece
+        block, _, self._held = self._held.partition(b"\n\n")
+        fields = (line.partition(":") for line in block.decode().split("\n"))
+        return {name: value.removeprefix(" ") for name, _, value in fields}
 
     async def read_until(self, event: str, seconds: float = 10) -> list[dict[str, str]]:
         """All blocks up to and with the first of `event`."""

@@ -1,10 +1,12 @@
-"""A gateway and a publisher on the shared nats-server."""
+"""A gateway and a publisher: on the shared nats-server, or on one of the test's own."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.harness.gateway import Gateway, Publisher, publishing, running_gateway
+from services.local.embedded import EmbeddedNats
+from tests.harness.gateway import Gateway, running_gateway
+from tests.harness.marketplace import Marketplace, marketplace
 
 
 @pytest.fixture
@@ -15,7 +17,14 @@ async def gateway(nats_server: str) -> AsyncIterator[Gateway]:
 
 
 @pytest.fixture
-async def publisher(nats_server: str, gateway: Gateway) -> AsyncIterator[Publisher]:
-    """Stores events on the gateway's server, whose streams exist by then."""
-    async with publishing(nats_server) as found:
+async def publisher(nats_server: str) -> AsyncIterator[Marketplace]:
+    """Stores events on the gateway's server."""
+    async with marketplace(nats_server) as found:
+        yield found
+
+
+@pytest.fixture
+async def market(fresh_nats: EmbeddedNats) -> AsyncIterator[Marketplace]:
+    """Streams of the test's own, on a nats-server of its own."""
+    async with marketplace(fresh_nats.url) as found:
         yield found

@@ -1,7 +1,8 @@
 """An event published is an event seen, by whom it concerns and by nobody else."""
 
 from tests.harness.events import deal, event, fresh
-from tests.harness.gateway import Gateway, Publisher
+from tests.harness.gateway import Gateway
+from tests.harness.marketplace import Marketplace as Publisher
 
 
 async def test_the_five_core_events_reach_buyer_node_and_admin_over_websocket_in_order(
