@@ -44,6 +44,8 @@ _FILTERED_PAGE_EVENTS = 256
 _CACHE_BYTES = 16 * 1024 * 1024
 _FIRST_WINDOW = 1000
 _NO_MESSAGE = 10037
+# nats-server counts nanoseconds in 64 bits: a later time (from 2262 on) would wrap to before its first message.
+_LATEST_NS = 2**63 - 1
 _FAILURES = (nats.errors.Error, NotConnected, DirectGetFailed, jetstream.JetStreamError, TimeoutError, OSError)
 
 Done = Callable[[Answer], None]
@@ -227,17 +229,19 @@ class History:
 
     async def _place_at(self, time_ns: int) -> Placed:
         life = self._life()
-        time_ns = max(time_ns, 0)
+        time_ns = min(max(time_ns, 0), _LATEST_NS)
         moment = (
             datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{time_ns % 10**9:09d}Z"
         )
         query = {"start_time": moment, "batch": 1, "next_by_subj": ">"}
+        # The end is read before the events: what is stored between the two is then after it.
+        end = (await self._same_life(self._stream, life)).last
         batch = await self._site.direct_get(self._stream, query, _READ_SECONDS)
-        state = await self._same_life(self._stream, life)
         if not batch.messages:
-            return Placed(state.last)
+            return Placed(end)
         position = batch.messages[0].sequence - 1
-        if position < state.first and state.first > 1:
+        first = (await self._same_life(self._stream, life)).first
+        if position < first and first > 1:
             # Before the first stored event: what was stored since that time may have been trimmed.
             return Placed(position, Gap("expired", str(life.cursor(0)), life.cursor(position)))
         return Placed(position)
