@@ -11,6 +11,7 @@ import asyncio
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=10, help="how long (default: %(default)s)")
     options = parser.parse_args(arguments)
     run = Run(options.rate, max(1, round(options.rate * options.seconds)))
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, RunningSystem(Path(folder), "--no-traffic") as system:
+        print(f"services.local ready after {time.monotonic() - began:.1f} s", flush=True)
         complete = asyncio.run(measure(run, system))
     print(table(run))
     return 0 if complete else 1
