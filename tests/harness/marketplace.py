@@ -57,9 +57,9 @@ class Marketplace(Publisher):
 
         await until(caught_up, what="the mirror has everything")
 
-    async def orders(self, number: int, *, padding: int = 0, **ids: str) -> list[dict[str, Any]]:
-        """Store so many ORDER_CREATED of one order, unless `ids` say more; each as large as `padding` makes it."""
-        ids = {"buyer": fresh("buyer"), "order": fresh("order"), **ids}
+    async def orders(self, number: int, *, padding: int = 0, **keys: str) -> list[dict[str, Any]]:
+        """Store so many ORDER_CREATED of one order, unless `keys` say more; each as large as `padding` makes it."""
+        ids: Any = {"buyer": fresh("buyer"), "order": fresh("order"), **keys}
         documents = [
             event("ORDER_CREATED", data={"note": "x" * padding} if padding else None, **ids) for _ in range(number)
         ]

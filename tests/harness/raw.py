@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 import socket
 import struct
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import urlsplit
 
 from tests.harness.tokens import bearer
@@ -36,6 +38,24 @@ class Raw:
         async with asyncio.timeout(seconds):
             return await self.reader.readuntil(mark)
 
+    async def read_message(self, seconds: float = 5) -> dict[str, Any]:
+        """The next WebSocket message; control frames are passed over, a close frame is `{"close": code}`."""
+        async with asyncio.timeout(seconds):
+            while True:
+                head = await self.reader.readexactly(2)
+                length = head[1]
+                if length >= 126:
+                    length = int.from_bytes(await self.reader.readexactly(2 if length == 126 else 8), "big")
+                payload = await self.reader.readexactly(length)
+                if head[0] == 0x81:
+                    found: dict[str, Any] = json.loads(payload)
+                    return found
+                if head[0] == 0x88:
+                    return {"op": "close", "code": int.from_bytes(payload[:2], "big")}
+
+    async def send_message(self, **message: Any) -> None:
+        await self.send(frame(json.dumps(message).encode()))
+
     async def read_all(self, seconds: float = 5) -> bytes:
         """Everything until the server closes; what came until then where it resets."""
         found = b""
@@ -51,10 +71,15 @@ class Raw:
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, limit: int = 2**26) -> AsyncIterator[Raw]:
-    """A connection to the server of `url`."""
+async def connected(url: str, *, receive_bytes: int | None = None, limit: int = 2**20) -> AsyncIterator[Raw]:
+    """A connection to the server of `url`; with `receive_bytes` one that takes little at a time."""
     parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port, limit=limit)
+    plain = socket.socket()
+    if receive_bytes is not None:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    plain.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(plain, (parts.hostname, parts.port))
+    reader, writer = await asyncio.open_connection(sock=plain, limit=limit)
     try:
         yield Raw(reader, writer)
     finally:

@@ -353,7 +353,7 @@ class Connection:
         live = [subscription for subscription in reader.subscriptions.values() if subscription.is_live]
         if position < log.low:
             self._fall_back(reader, live, position)
-            return bool(live)
+            return True
         page = log.page(position)
         if page is None:
             reader.position = None

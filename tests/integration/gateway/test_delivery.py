@@ -1,5 +1,7 @@
 """An event published is an event seen, by whom it concerns and by nobody else."""
 
+from typing import Any
+
 from tests.harness.events import deal, event, fresh
 from tests.harness.gateway import Gateway
 from tests.harness.marketplace import Marketplace as Publisher
@@ -18,6 +20,7 @@ async def test_the_five_core_events_reach_buyer_node_and_admin_over_websocket_in
         await as_node.subscribe(f"node:{node}")
         await as_admin.subscribe("admin:market")
         documents = deal(buyer=buyer, node=node)
+        seen: list[Any] = []
         sequences = [await publisher.publish(document) for document in documents]
         for socket, expected in ((as_buyer, documents), (as_node, documents[1:]), (as_admin, documents)):
             seen = [await socket.read() for _ in expected]
