@@ -160,7 +160,12 @@ CHANNELS = (
     ),
     ChannelKind("admin", "MARKET", MARKET, ({},), {ADMIN: Sees.ALL}, only_id="market"),
     ChannelKind(
-        "plan", "PLANS", PLAN, ({"plan": ID},), {ADMIN: Sees.ALL, BUYER: Narrowed("owner"), NODE: Narrowed("owner")}
+        "plan",
+        "PLANS",
+        PLAN,
+        ({"plan": ID},),
+        {ADMIN: Sees.ALL, BUYER: Narrowed("owner"), NODE: Narrowed("owner")},
+        ends=True,
     ),
     ChannelKind("admin", "PLANS", PLAN, ({},), {ADMIN: Sees.ALL}, only_id="plans"),
 )
