@@ -47,9 +47,14 @@ class HistoryReader(Connection):
         self._gap: Gap | None = None
         self._subscription: Subscription | None = None
 
-    def finish(self) -> None:
-        """Answer with what was read so far; before it is placed: as soon as it can. Idempotent."""
+    def hurry(self) -> None:
+        """Wait for nothing more: answer now where it waits at the live end, else once the page is read."""
         self._patient = False
+        if self._subscription is not None and self._subscription.is_live:
+            self.finish()
+
+    def finish(self) -> None:
+        """Answer with what was read so far. Idempotent."""
         subscription = self._subscription
         if self.closed or subscription is None:
             return

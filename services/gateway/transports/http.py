@@ -70,9 +70,9 @@ class HttpEndpoints:
                 answered.set_result(outcome)
 
         reader = HistoryReader(self._replica.schedule.add, limit, wait > 0, done)
-        patience = loop.call_later(wait, reader.finish) if wait else None
+        patience = loop.call_later(wait, reader.hurry) if wait else None
         response: takeover.Response = request.scope["extensions"][takeover.EXTENSION]
-        response.when_half_closed(reader.finish)
+        response.when_half_closed(reader.hurry)
         try:
             reader.subscribe(stream, (grant,), start, None, "notify")
             async with asyncio.timeout(wait + _READ_SECONDS):

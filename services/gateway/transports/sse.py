@@ -121,10 +121,10 @@ class EventsEndpoint:
             principal = await self._identity.of_request(request)
             stream, grants, start, types, on_gap = self._asked(request, principal)
             ended = await self._ended(stream, grants, start)
-            if request.method == "HEAD":
-                return HttpResponse(headers={name.decode(): value.decode() for name, value in _HEAD})
             if isinstance(ended, HttpResponse):
                 return ended
+            if request.method == "HEAD":
+                return HttpResponse(headers={name.decode(): value.decode() for name, value in _HEAD})
             self._admit(principal)
         except Refused as refused:
             return self._refuse(refused.problem)

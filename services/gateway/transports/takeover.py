@@ -53,7 +53,7 @@ class GatewayHttp(BoundedHttp):
         super().__init__(*args, **kwargs)
         # The read that is being parsed: what follows an upgrade request in it belongs to the WebSocket.
         self._reading = b""
-        # Told when the client has closed its side while a request is under way.
+        # Told when the client has left, or closed its side, while a request is under way.
         self.on_half_close: Callable[[], None] | None = None
         self.is_half_closed = False
 
@@ -61,6 +61,11 @@ class GatewayHttp(BoundedHttp):
         self._reading = data
         super().data_received(data)
         self._reading = b""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.on_half_close is not None:
+            self.on_half_close()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's own signature; uvicorn's lets it close at once
         """A client may close its side once it has asked; it still gets its answer."""
@@ -130,6 +135,7 @@ class Response:
             return False
         http.hand_over(make(http.transport))
         cycle.disconnected = True  # so that uvicorn does not miss a body
+        http.transport.resume_reading()  # paused behind a pipelined request or a long body, no end would be seen
         http.parser = None  # type: ignore[assignment]  # as uvicorn does itself when a connection is lost
         return True
 

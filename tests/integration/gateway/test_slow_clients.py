@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -35,6 +36,14 @@ async def events_of(raw: Raw, number: int) -> list[str]:
         if message["op"] == "event":
             found.append(message["event"]["id"])
     return found
+
+
+def narrow(gateway: Gateway) -> None:
+    """Leave the one client's socket no room, as a slow network does: nearly every write waits."""
+    assert gateway.replica is not None
+    (session,) = gateway.replica.connections
+    transport = session._sink.transport  # type: ignore[attr-defined]  # the socket is what the test is about
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
 
 def paused(gateway: Gateway) -> bool:
@@ -73,11 +82,12 @@ async def test_a_client_that_reads_slowly_but_steadily_is_not_taken_for_silent(
     market: Marketplace, fresh_nats: EmbeddedNats
 ) -> None:
     buyer = fresh("buyer")
-    documents = await market.orders(600, buyer=buyer, padding=50 * KIB)
+    documents = await market.orders(200, buyer=buyer, padding=50 * KIB)
     async with (
         running_gateway(fresh_nats.url, **SMALL, idle_s=0.5, heartbeat_s=0.2) as gateway,
         slow_socket(gateway, buyer) as slow,
     ):
+        narrow(gateway)
         await slow.send_message(op="subscribe", channel=f"buyer:{buyer}", cursor="earliest")
         seen: list[str] = []
         while len(seen) < len(documents):

@@ -1,0 +1,248 @@
+"""Odd ways to hold a connection get a correct answer and leave nothing behind."""
+
+import asyncio
+import json
+
+import httpx
+import pytest
+
+from tests.harness.events import event, fresh
+from tests.harness.gateway import Gateway
+from tests.harness.marketplace import Marketplace
+from tests.harness.raw import Raw, connected, frame, handshake, request
+from tests.harness.tokens import bearer
+from tests.harness.waiting import until
+
+CLOSED = {b"connection: close"}
+
+
+async def nothing_is_left(gateway: Gateway) -> None:
+    """Within the second that PROTOCOL §6 allows."""
+    replica = gateway.replica
+    assert replica is not None
+
+    def held() -> list[object]:
+        streams = replica.streams.values()
+        return [*replica.connections, *replica.principals, *(reader for one in streams for reader in one.readers)]
+
+    await until(lambda: not held(), seconds=1, what="everything is released")
+    assert [len(stream.fanout) for stream in replica.streams.values()] == [0, 0]
+    assert not any(stream.lagging for stream in replica.streams.values())
+
+
+async def head_of(raw: Raw) -> bytes:
+    return await raw.read_until(b"\r\n\r\n")
+
+
+async def live(raw: Raw) -> bytes:
+    return await raw.read_until(b"event: live") + await raw.read_until(b"\n\n")
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("kind", ["sse", "websocket", "long poll"])
+async def test_what_a_client_held_is_released_when_it_leaves(gateway: Gateway, kind: str, how: str) -> None:
+    async with connected(gateway.url) as raw:
+        if kind == "sse":
+            await raw.send(request("/v1/events?channel=buyer:b1&channel=order:o1"))
+            await live(raw)
+        elif kind == "websocket":
+            await raw.send(handshake("b1"))
+            await head_of(raw)
+            for channel in ("buyer:b1", "plan:p1"):
+                await raw.send_message(op="subscribe", channel=channel)
+            while (await raw.read_message()).get("channel") != "plan:p1":
+                pass
+        else:
+            await raw.send(request("/v1/channels/buyer:b1/events?wait=20"))
+            replica = gateway.replica
+            assert replica is not None
+            await until(lambda: replica.streams["MARKET"].readers)
+        if how == "reset":
+            raw.reset()
+    await nothing_is_left(gateway)
+
+
+async def test_a_client_that_pipelines_behind_an_event_stream_is_still_seen_to_leave(gateway: Gateway) -> None:
+    async with connected(gateway.url) as raw:
+        await raw.send(request("/v1/events?channel=buyer:b1") + request("/livez") * 3)
+        await live(raw)
+        assert gateway.replica is not None
+        assert len(gateway.replica.connections) == 1
+    await nothing_is_left(gateway)
+
+
+async def test_a_client_that_sends_a_body_with_its_request_is_still_seen_to_leave(gateway: Gateway) -> None:
+    async with connected(gateway.url) as raw:
+        ask = request("/v1/events?channel=buyer:b1").replace(b"\r\n\r\n", b"\r\nContent-Length: 200000\r\n\r\n")
+        await raw.send(ask + b"x" * 200_000)
+        await live(raw)
+    await nothing_is_left(gateway)
+
+
+async def test_requests_pipelined_before_an_event_stream_are_answered_first(
+    gateway: Gateway, publisher: Marketplace
+) -> None:
+    buyer = fresh("buyer")
+    async with connected(gateway.url) as raw:
+        await raw.send(request("/livez") + request("/nothing") + request(f"/v1/events?channel=buyer:{buyer}", buyer))
+        answers = await live(raw)
+        assert [part[:3] for part in answers.split(b"HTTP/1.1 ")[1:]] == [b"200", b"404", b"200"]
+        await publisher.publish(event("INTENT_CREATED", buyer=buyer))
+        await raw.read_until(b"event: INTENT_CREATED")
+    await nothing_is_left(gateway)
+
+
+async def test_an_upgrade_pipelined_behind_another_request_is_not_taken(gateway: Gateway) -> None:
+    async with connected(gateway.url) as raw:
+        await raw.send(request("/v1/channels/buyer:b1/events?wait=1") + handshake("b1"))
+        assert b"101" not in await raw.read_all()
+    await nothing_is_left(gateway)
+
+
+async def test_frames_sent_right_behind_the_handshake_are_heard(gateway: Gateway) -> None:
+    async with connected(gateway.url) as raw:
+        first = frame(json.dumps({"op": "subscribe", "id": 1, "channel": "buyer:b1"}).encode())
+        await raw.send(handshake("b1") + first + first[:10])
+        await head_of(raw)
+        assert [(await raw.read_message())["op"] for _ in range(3)] == ["welcome", "subscribed", "live"]
+        await raw.send(first[10:])
+        assert (await raw.read_message())["error"]["code"] == "already_subscribed"
+    await nothing_is_left(gateway)
+
+
+async def test_an_event_stream_to_http_1_0_is_delimited_by_its_end(gateway: Gateway, publisher: Marketplace) -> None:
+    buyer = fresh("buyer")
+    async with connected(gateway.url) as raw:
+        await raw.send(request(f"/v1/events?channel=buyer:{buyer}", buyer, version="1.0"))
+        head = (await head_of(raw)).lower()
+        assert head.startswith(b"http/1.1 200")
+        assert b"transfer-encoding" not in head
+        assert b"content-length" not in head
+        assert b"connection: close" in head
+        await raw.read_until(b"event: live")
+        await publisher.publish(event("INTENT_CREATED", buyer=buyer))
+        await raw.read_until(b"event: INTENT_CREATED")
+    await nothing_is_left(gateway)
+
+
+async def test_head_tells_what_get_would_and_holds_nothing(gateway: Gateway, publisher: Marketplace) -> None:
+    ended = fresh("plan")
+    await publisher.plan("b1", ended, final=True)
+    end = await publisher.cursor(stream="PLANS")
+    async with connected(gateway.url) as raw:
+        for path, status in (
+            ("/v1/events?channel=buyer:b1", b"200"),
+            ("/v1/events?channel=buyer:b2", b"403"),
+            ("/v1/events", b"400"),
+            (f"/v1/events?plan_id={ended}&cursor={end}", b"204"),
+            ("/v1/channels/buyer:b1/events", b"200"),
+            ("/readyz", b"200"),
+        ):
+            await raw.send(request(path, method="HEAD"))
+            head = await head_of(raw)
+            assert head.split(b" ")[1] == status, path
+            if path.startswith("/v1/events?channel=buyer:b1"):
+                assert b"content-type: text/event-stream\r\n" in head
+        await raw.send(request("/livez"))
+        assert (await head_of(raw)).startswith(b"HTTP/1.1 200")  # nothing but heads came before it
+    await nothing_is_left(gateway)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "mark"),
+    [
+        ("/v1/events?channel=buyer:b1", b"200", b"retry: "),
+        ("/v1/events?channel=buyer:b1&cursor=earliest&on_gap=refuse", b"200", b"retry: "),
+        ("/v1/events?channel=buyer:b2", b"403", b'"forbidden"'),
+        ("/v1/channels/buyer:b1/events", b"200", b'"live":true'),
+        ("/v1/channels/buyer:b1/events?wait=20", b"200", b'"events":[]'),
+        ("/livez", b"200", b"ok"),
+    ],
+)
+async def test_a_client_that_closes_its_side_after_asking_gets_its_answer_and_leaves_nothing(
+    gateway: Gateway, path: str, status: bytes, mark: bytes
+) -> None:
+    async with connected(gateway.url) as raw:
+        await raw.send(request(path))
+        raw.half_close()
+        answer = await raw.read_all()
+        assert answer.split(b" ")[1] == status
+        assert mark in answer
+        await nothing_is_left(gateway)
+
+
+async def test_a_client_that_closes_its_side_of_a_running_stream_is_let_go(gateway: Gateway) -> None:
+    async with connected(gateway.url) as stream, connected(gateway.url) as socket, connected(gateway.url) as poll:
+        await stream.send(request("/v1/events?channel=buyer:b1"))
+        await live(stream)
+        await socket.send(handshake("b1"))
+        await head_of(socket)
+        await poll.send(request("/v1/channels/buyer:b1/events?wait=20"))
+        replica = gateway.replica
+        assert replica is not None
+        await until(lambda: len(replica.streams["MARKET"].readers) == 2)
+        for raw in (stream, socket, poll):
+            raw.half_close()
+        await stream.read_all()
+        await socket.read_all()
+        assert b'"live":true' in await poll.read_all()
+        await nothing_is_left(gateway)
+
+
+async def test_a_stream_half_closed_while_it_replays_ends_and_leaves_nothing(
+    gateway: Gateway, publisher: Marketplace
+) -> None:
+    buyer = fresh("buyer")
+    await publisher.orders(300, buyer=buyer, padding=10_000)
+    for _ in range(5):
+        async with connected(gateway.url) as raw:
+            await raw.send(request(f"/v1/events?channel=buyer:{buyer}&cursor=earliest", buyer))
+            await head_of(raw)
+            raw.half_close()
+            await raw.read_all()
+    await nothing_is_left(gateway)
+
+
+async def test_clients_that_leave_while_they_are_let_in_leave_nothing(gateway: Gateway) -> None:
+    for ask in (
+        request("/v1/events?channel=buyer:b1&cursor=earliest&on_gap=refuse"),
+        request("/v1/events?plan_id=none"),
+        request("/v1/channels/buyer:b1/events?wait=9"),
+        handshake("b1"),
+    ):
+        for turns in range(4):
+            async with connected(gateway.url) as raw:
+                await raw.send(ask)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                raw.reset()
+    await nothing_is_left(gateway)
+
+
+async def test_a_connection_is_kept_alive_over_plain_requests(gateway: Gateway) -> None:
+    async with connected(gateway.url) as raw:
+        for _ in range(3):
+            await raw.send(request("/livez"))
+            assert await raw.read_until(b"ok\n")
+
+
+async def test_another_upgrade_is_answered_as_if_it_had_not_been_asked(gateway: Gateway) -> None:
+    async with connected(gateway.url) as raw:
+        ask = request("/livez").replace(b"\r\n\r\n", b"\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        await raw.send(ask)
+        assert (await raw.read_until(b"ok\n")).startswith(b"HTTP/1.1 200")
+
+
+async def test_the_head_of_an_event_stream_is_as_promised_and_its_first_bytes_come_at_once(gateway: Gateway) -> None:
+    async with (
+        httpx.AsyncClient(base_url=gateway.url) as client,
+        client.stream("GET", "/v1/events?channel=buyer:b1", headers=bearer("b1", "buyer")) as answer,
+    ):
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "text/event-stream"
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-accel-buffering"] == "no"
+        first = await anext(answer.aiter_bytes())
+        assert first.startswith(b"retry: ")
+        assert 2000 <= int(first.split(b"\n")[0].removeprefix(b"retry: ")) <= 3000
+        assert first.split(b"\n")[1] == b""
