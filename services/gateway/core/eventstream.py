@@ -4,7 +4,7 @@ All channels of the request are one subscription: merged in sequence order, each
 is written before the response head is out is kept and goes with it; that is one step at most.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from contracts.cursor import Cursor
 from contracts.errors import ErrorCode, Problem
@@ -39,9 +39,12 @@ class EventStream(Connection):
         "_early",
         "_ends",
         "_expires_at",
+        "_finals",
         "_progress_at",
         "_sink",
+        "_types",
         "_unsent",
+        "_withheld",
         "_wrote_at",
         "connection_id",
         "due",
@@ -64,6 +67,12 @@ class EventStream(Connection):
         self.on_placed: Callable[[Problem | None], None] | None = None
         # Channels that have not ended yet; None where they never do.
         self._ends: set[str] | None = None
+        # Where channels ended before this stream began: key -> sequence of the final event.
+        self._finals: Mapping[str, int] = {}
+        # The type filter, where it is applied here: a final event has to be seen even if it is not sent.
+        self._types: Types = None
+        # Events that it kept back.
+        self._withheld = 0
         self._wrote_at = replica.now()
         self._expires_at = replica.monotonic_deadline(principal)
         self._progress_at = self._wrote_at
@@ -71,10 +80,20 @@ class EventStream(Connection):
         replica.connections[self] = None
         replica.tally.count(replica.tally.opened, "sse")
 
-    def begin(self, stream: Stream, grants: tuple[Grant, ...], start: Start, types: Types, on_gap: str) -> None:
-        """Subscribe to all channels of the request."""
+    def begin(
+        self,
+        stream: Stream,
+        grants: tuple[Grant, ...],
+        start: Start,
+        types: Types,
+        on_gap: str,
+        *,
+        finals: Mapping[str, int] | None = None,
+    ) -> None:
+        """Subscribe to all channels of the request; `finals`: where those that have ended did, by key."""
         if all(grant.kind.ends for grant in grants):
             self._ends = {grant.key for grant in grants}
+            self._finals = finals or {}
         self.subscribe(stream, grants, start, types, on_gap)
 
     def attach(self, sink: Sink) -> None:
@@ -95,20 +114,34 @@ class EventStream(Connection):
         self._placed(None)
         if gap is not None:
             self.on_gap(subscription, gap)
+        if self._ends is not None:
+            self._types, subscription.types = subscription.types, None
+            for grant, floor in zip(subscription.grants, subscription.floors, strict=True):
+                if self._finals.get(grant.key, floor + 1) <= floor:
+                    self._ends.discard(grant.key)
+            self._end_if_all_ended()
 
     def on_events(self, parts: Sequence[Part]) -> None:
         """Write the events' blocks as one write; over several channels in sequence order, each once."""
         if len(parts) > 1:
             merged: dict[int, Entry] = {entry.sequence: entry for part in parts for entry in part.entries}
             parts = [Part("", [merged[sequence] for sequence in sorted(merged)])]
-        self.replica.tally.deliveries += len(parts[0].entries)
-        self._write(parts[0].blocks)
+        entries, part = parts[0].entries, parts[0]
+        if self._types is not None:
+            part = Part("", [entry for entry in entries if entry.type in self._types])
+            self._withheld += len(entries) - len(part.entries)
+        if part.entries:
+            self.replica.tally.deliveries += len(part.entries)
+            self._write(part.blocks)
         if self._ends is not None:
-            self._watch_for_end(self._ends, parts[0].entries)
+            for entry in entries:
+                if entry.final:
+                    self._ends.difference_update(entry.keys)
+            self._end_if_all_ended()
 
     def on_live(self, subscription: Subscription, cursor: Cursor, replayed: int) -> None:
         """Tell that the stream is live."""
-        self._write(control_block("live", str(cursor), {"replayed": replayed}))
+        self._write(control_block("live", str(cursor), {"replayed": replayed - self._withheld}))
 
     def on_gap(self, subscription: Subscription, gap: Gap) -> None:
         """Name the gap; its id is where delivery goes on."""
@@ -127,11 +160,8 @@ class EventStream(Connection):
             waiting(problem)
         return waiting is not None
 
-    def _watch_for_end(self, open_channels: set[str], entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            if entry.final:
-                open_channels.difference_update(entry.keys)
-        if not open_channels:
+    def _end_if_all_ended(self) -> None:
+        if self._ends is not None and not self._ends:
             self._write(control_block("end", None, {}))
             self._finish("end")
 

@@ -120,9 +120,12 @@ class EventsEndpoint:
         try:
             principal = await self._identity.of_request(request)
             stream, grants, start, types, on_gap = self._asked(request, principal)
-            ended = await self._ended(stream, grants, start)
-            if isinstance(ended, HttpResponse):
-                return ended
+            finals = await self._finals(stream, grants)
+            if len(finals) == len(grants):  # every channel has ended
+                if _is_at(start, stream, max(finals.values())):
+                    return HttpResponse(status_code=204)
+                if isinstance(start, Now):
+                    start = After(stream.log.life.cursor(min(finals.values()) - 1))
             if request.method == "HEAD":
                 return HttpResponse(headers={name.decode(): value.decode() for name, value in _HEAD})
             self._admit(principal)
@@ -131,7 +134,7 @@ class EventsEndpoint:
         events = EventStream(self._replica, principal)
         try:
             placed = self._placement(events) if on_gap == "refuse" else None
-            events.begin(stream, grants, ended or start, types, on_gap)
+            events.begin(stream, grants, start, types, on_gap, finals=finals)
             problem = await _within(placed) if placed is not None else None
             if problem is not None:
                 return self._refuse(problem)
@@ -220,30 +223,39 @@ class EventsEndpoint:
             raise Refused(Problem(ErrorCode.MIXED_STREAMS))
         return tuple(found)
 
-    async def _ended(self, stream: Stream, grants: tuple[Grant, ...], start: Start) -> HttpResponse | Start | None:
-        """Where every channel has ended: 204 for a cursor at or past the end; without one, start before the end."""
-        if not all(grant.kind.ends for grant in grants) or not isinstance(start, (After, Now)):
-            return None
-        finals = []
+    async def _finals(self, stream: Stream, grants: tuple[Grant, ...]) -> dict[str, int]:
+        """Where each channel that has ended did, by key; nothing where some of them never end."""
+        if not all(grant.kind.ends for grant in grants):
+            return {}
+        stored = {}
         for grant in grants:
-            newest = stream.log.newest(grant.key)
-            if newest is None:
+            if stream.log.newest(grant.key) is None:
                 answer = await _ask(stream, NeedNewest(grant.filters))
-                newest = answer.entries[0] if isinstance(answer, Page) and answer.entries else None
-            if newest is None or not newest.final:
-                return None
-            finals.append(newest.sequence)
-        if isinstance(start, Now):
-            return After(stream.log.life.cursor(min(finals) - 1))
-        at_end = start.cursor.epoch == stream.log.life.epoch and start.cursor.sequence >= max(finals)
-        return HttpResponse(status_code=204) if at_end else None
+                if isinstance(answer, Page) and answer.entries:
+                    stored[grant.key] = answer.entries[0]
+        # The log is asked last and in one go: what came meanwhile is there, and nothing comes until the stream begins.
+        newest = {grant.key: stream.log.newest(grant.key) or stored.get(grant.key) for grant in grants}
+        return {key: entry.sequence for key, entry in newest.items() if entry is not None and entry.final}
+
+
+def _is_at(start: Start, stream: Stream, sequence: int) -> bool:
+    """Whether a client that begins there has everything up to `sequence`."""
+    return (
+        isinstance(start, After) and start.cursor.epoch == stream.log.life.epoch and start.cursor.sequence >= sequence
+    )
 
 
 async def _ask(stream: Stream, need: NeedNewest) -> Answer:
     answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
     stream.archive.ask(need, lambda answer: None if answered.done() else answered.set_result(answer))
-    async with asyncio.timeout(_PLACED_SECONDS):
-        return await answered
+    try:
+        async with asyncio.timeout(_PLACED_SECONDS):
+            answer = await answered
+    except TimeoutError:
+        answer = Problem(ErrorCode.REPLAY_UNAVAILABLE, retry_after_ms=1000)
+    if isinstance(answer, Problem):
+        raise Refused(answer)
+    return answer
 
 
 async def _within(placed: "asyncio.Future[Problem | None]") -> Problem | None:
