@@ -8,7 +8,7 @@ This file never knows a wire format; the hooks at the end of `Connection` do.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from contracts.cursor import Cursor
 from contracts.errors import Problem
@@ -33,6 +33,8 @@ from services.gateway.core.replay import (
 
 if TYPE_CHECKING:
     from services.gateway.core.stream import Stream
+
+Place = TypeVar("Place")
 
 # How much a connection is given in one step before others have their turn.
 STEP_BYTES = 64 * 1024
@@ -261,18 +263,23 @@ class Connection:
     # Reading: from a position to live.
 
     def step(self) -> bool:
-        """Write the next piece of whatever is not live; whether there is more to write at once."""
-        for reader in list(self.readers.values()):
+        """Write the next piece of whatever is not live, each in turn; whether there is more to write at once."""
+        for name, reader in list(self.readers.items()):
             if self.closed or not self.writable:
                 return False
-            if reader.position is not None:
-                if self._catch_up(reader, reader.position):
-                    return True
-                continue
-            for subscription in list(reader.subscriptions.values()):
-                position = subscription.position
-                if position is not None and subscription.asked is None and self._join_or_read(subscription, position):
-                    return True
+            if self._step(reader):
+                _to_the_back(self.readers, name)
+                return True
+        return False
+
+    def _step(self, reader: Reader) -> bool:
+        if reader.position is not None:
+            return self._catch_up(reader, reader.position)
+        for channel, subscription in list(reader.subscriptions.items()):
+            position = subscription.position
+            if position is not None and subscription.asked is None and self._join_or_read(subscription, position):
+                _to_the_back(reader.subscriptions, channel)
+                return True
         return False
 
     def _join_or_read(self, subscription: Subscription, position: int) -> bool:
@@ -381,7 +388,7 @@ class Connection:
 
     def restart(self, reader: Reader, reason: str, left_at: Cursor, to: Cursor) -> None:
         """The stream is no longer what the reader read up to `left_at`: name the gap and go on after `to`."""
-        live_at, reader.position = reader.position, None
+        live_at, reader.position = reader.position, None if self.writable else to.sequence
         for subscription in list(reader.subscriptions.values()):
             if self.closed:
                 return
@@ -393,10 +400,12 @@ class Connection:
                 continue
             position = subscription.position if subscription.position is not None else live_at
             stood = Cursor(left_at.stream, left_at.epoch, left_at.sequence if position is None else position)
-            if stood.epoch == to.epoch and (stood.sequence <= to.sequence) == (reason == "ahead"):
+            if stood.epoch == to.epoch and _misses_nothing(stood.sequence, reason, to.sequence):
                 if subscription.position is None:
                     subscription.floors = (stood.sequence,) * len(subscription.grants)
-                subscription.position = stood.sequence  # nothing that it has yet to read is missing
+                elif reason == "ahead":  # what is stored above the cut from now on is new
+                    subscription.floors = tuple(min(floor, to.sequence) for floor in subscription.floors)
+                subscription.position = stood.sequence
                 continue
             subscription.position = to.sequence
             subscription.floors = (to.sequence,) * len(subscription.grants)
@@ -428,6 +437,17 @@ class Connection:
     def on_failed(self, subscription: Subscription, problem: Problem) -> None:
         """The subscription could not begin or go on, and is gone."""
         raise NotImplementedError
+
+
+def _misses_nothing(stood: int, reason: str, to: int) -> bool:
+    """Whether what a reader at `stood` has yet to read is all there, in a stream cut back or trimmed to `to`."""
+    return stood <= to if reason == "ahead" else stood >= to
+
+
+def _to_the_back(places: "dict[str, Place]", name: str) -> None:
+    """Have the others go first next time."""
+    if name in places:
+        places[name] = places.pop(name)
 
 
 def _cut(entries: list[Entry], high: int) -> tuple[list[Entry], int]:
