@@ -205,11 +205,11 @@ class GatewayProcess:
             self.process.wait(5)
             self.process = None
 
-    def stop(self) -> int:
+    async def stop(self, seconds: float = 10) -> int:
         """End it in order; its exit code."""
         assert self.process is not None
         self.process.terminate()
-        code = self.process.wait(10)
+        code = await asyncio.to_thread(self.process.wait, seconds)
         self.process = None
         return code
 
@@ -221,10 +221,11 @@ class Publisher:
         self.client = client
         self._js = client.jetstream()
 
-    async def publish(self, document: Mapping[str, Any]) -> int:
+    async def publish(self, document: Mapping[str, Any], *, seconds: float = 10) -> int:
         """Store one event; its sequence."""
         headers = {"Nats-Msg-Id": document["id"]}
-        ack = await self._js.publish(document["subject"], json.dumps(document).encode(), headers=headers, timeout=10)
+        payload = json.dumps(document).encode()
+        ack = await self._js.publish(document["subject"], payload, headers=headers, timeout=seconds)
         return ack.seq
 
     async def publish_all(self, documents: list[dict[str, Any]]) -> list[int]:
