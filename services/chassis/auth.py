@@ -8,6 +8,7 @@ the token is the transport's business.
 import asyncio
 import json
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,9 @@ _JWKS_REFETCH_SECONDS = 5.0
 _JWKS_TIMEOUT_SECONDS = 3.0
 _LARGEST_JWKS_BYTES = 256 * 1024
 _LARGEST_TOKEN = 8192
+# Verified tokens that are remembered: a client that reconnects brings the one it had. At most 8 MiB.
+_REMEMBERED_TOKENS = 4096
+_LARGEST_REMEMBERED = 2048
 _SMALLEST_RSA_BITS = 2048
 # How far the issuer's clock may be ahead of ours, where a token begins in the future.
 _SKEW_SECONDS = 60.0
@@ -94,6 +98,8 @@ class TokenVerifier:
         self._roles = roles
         self._clock = clock
         self._jwks = _Jwks(jwks_url, ticks) if jwks_url else None
+        # Token -> its principal, and the state of the keys that verified it; the least lately used goes first.
+        self._verified: OrderedDict[str, tuple[object, Principal]] = OrderedDict()
 
     async def verify(self, token: str) -> Principal:
         """The principal of `token`; fetches the issuer's keys where they are needed.
@@ -102,18 +108,47 @@ class TokenVerifier:
             Refused: `token_expired` or `token_invalid`.
             KeysUnavailable: the keys cannot be fetched.
         """
+        held = self._remembered(token)
+        if held is not None:
+            return held
         try:
-            return self.verify_now(token)
+            return self._remember(token, self.verify_now(token))
         except _UnknownKey as error:
             if self._jwks is None:
                 raise _invalid("no key fits this token") from error
         await self._jwks.refresh()
         try:
-            return self.verify_now(token)
+            return self._remember(token, self.verify_now(token))
         except _UnknownKey as error:
             if self._jwks.is_failing:
                 raise KeysUnavailable from error  # a key that we could not hear of may fit
             raise _invalid("no key fits this token") from error
+
+    def _remembered(self, token: str) -> Principal | None:
+        """Whose token this is, where just these keys have verified it before; expiry is judged anew."""
+        found = self._verified.get(token)
+        if found is None:
+            return None
+        keys, principal = found
+        if keys != self._keys_now():
+            del self._verified[token]
+            return None
+        if principal.expires_at <= self._clock():
+            del self._verified[token]
+            raise Refused(Problem(ErrorCode.TOKEN_EXPIRED))
+        self._verified.move_to_end(token)
+        return principal
+
+    def _remember(self, token: str, principal: Principal) -> Principal:
+        if len(token) <= _LARGEST_REMEMBERED:
+            self._verified[token] = (self._keys_now(), principal)
+            if len(self._verified) > _REMEMBERED_TOKENS:
+                self._verified.popitem(last=False)
+        return principal
+
+    def _keys_now(self) -> object:
+        """Equal for as long as no key may have come or gone."""
+        return None if self._jwks is None else self._jwks.state()
 
     def verify_now(self, token: str) -> Principal:
         """As `verify`, from the keys at hand; raises _UnknownKey where a fresh JWKS might help."""
@@ -234,6 +269,10 @@ class _Jwks:
         if key is None:
             raise _UnknownKey
         return key
+
+    def state(self) -> object:
+        """Equal for as long as the same keys serve; equal to nothing while the issuer has to be asked."""
+        return object() if self._must_ask() else self._fetched_at
 
     def _must_ask(self) -> bool:
         """Whether the keys at hand are too old to be used before the issuer was asked."""

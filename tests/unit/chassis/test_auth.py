@@ -58,6 +58,27 @@ async def test_a_good_token_tells_who_holds_it() -> None:
     assert await HS.verify(token()) == Principal("ada", "buyer", NOW + 60)
 
 
+async def test_a_token_that_was_verified_before_still_expires() -> None:
+    now = [NOW]
+    verifier = TokenVerifier(hs256_secret=SECRET, clock=lambda: now[0])
+    text = token(exp=NOW + 60)
+    assert await verifier.verify(text) == await verifier.verify(text)
+    now[0] = NOW + 60
+    assert await refusal(verifier, text) is ErrorCode.TOKEN_EXPIRED
+    assert await refusal(verifier, text) is ErrorCode.TOKEN_EXPIRED
+
+
+async def test_verified_tokens_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.chassis.auth._REMEMBERED_TOKENS", 2)
+    verifier = TokenVerifier(hs256_secret=SECRET, clock=lambda: NOW)
+    texts = [token(sub=f"buyer{n}") for n in range(4)]
+    for text in (*texts, texts[2]):
+        await verifier.verify(text)
+    assert list(verifier._verified) == [texts[3], texts[2]]
+    await verifier.verify(token(channels=["order:o"] * 200))
+    assert list(verifier._verified) == [texts[3], texts[2]], "a large token is verified each time"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_each_kind_of_key_verifies_from_a_pem(kind: str) -> None:
     verifier = TokenVerifier(public_key=public_pem(private_key(kind)))

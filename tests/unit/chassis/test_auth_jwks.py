@@ -65,6 +65,16 @@ async def test_a_token_without_a_kid_is_verified_where_just_one_key_fits(
     assert await is_invalid(verifier, token)
 
 
+async def test_a_token_verified_before_is_refused_once_its_key_is_gone(
+    verifier: TokenVerifier, issuer: Issuer, ticks: Ticks
+) -> None:
+    text = signed("ES256")
+    await verifier.verify(text)
+    issuer.entries = [jwk("RS256")]
+    ticks.now += 301
+    assert await is_invalid(verifier, text)
+
+
 async def test_waiting_clients_share_one_fetch(verifier: TokenVerifier, issuer: Issuer) -> None:
     issuer.answering.clear()
     waiting = [asyncio.create_task(verifier.verify(signed(kind))) for kind in KINDS for _ in range(20)]
