@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from services.chassis.settings import EXIT_WRONG_SETTING, load
@@ -73,9 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     settings = load(LocalSettings)
     try:
-        folder = DataFolder(options.data)
-        system = System(settings, folder, port=options.port, traffic=not options.no_traffic, tell=_tell)
-        asyncio.run(_run(system, json=options.json))
+        with closing(DataFolder(options.data)) as folder:
+            system = System(settings, folder, port=options.port, traffic=not options.no_traffic, tell=_tell)
+            asyncio.run(_run(system, json=options.json))
     except (FolderUnusable, NatsNotFound, PortTaken) as error:
         return _failed(str(error), EXIT_WRONG_SETTING)
     except ChildFailed as error:

