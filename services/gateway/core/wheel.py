@@ -20,10 +20,11 @@ class Timed(Protocol):
 
 
 class Wheel:
-    """Slots of `SLOT_SECONDS`; an earlier deadline simply takes another slot, the old one is passed over."""
+    """Slots of `SLOT_SECONDS`; an item stands in one slot at most, so that nothing keeps what has left."""
 
     def __init__(self, now: float) -> None:
-        self._slots: dict[int, list[Timed]] = {}
+        self._slots: dict[int, dict[Timed, None]] = {}
+        # The slot that is emptied next; what is due earlier goes there.
         self._next = int(now / SLOT_SECONDS)
 
     def __len__(self) -> int:
@@ -33,18 +34,32 @@ class Wheel:
         """Wake `item` at `due`, unless it already stands in an earlier or equal slot."""
         if item.due is not None and item.due <= due:
             return
+        self.drop(item)
         item.due = due
-        self._slots.setdefault(max(int(due / SLOT_SECONDS) + 1, self._next), []).append(item)
+        self._slots.setdefault(self._slot(due), {})[item] = None
+
+    def drop(self, item: Timed) -> None:
+        """Do not wake `item`; harmless where it is in no slot."""
+        if item.due is None:
+            return
+        slot = self._slots.get(self._slot(item.due))
+        if slot is not None:
+            slot.pop(item, None)
+        item.due = None
+
+    def _slot(self, due: float) -> int:
+        return max(int(due / SLOT_SECONDS) + 1, self._next)
 
     def advance(self, now: float) -> None:
         """Wake everything whose deadline has passed."""
         end = int(now / SLOT_SECONDS)
         while self._next <= end:
-            for item in self._slots.pop(self._next, ()):
+            due = self._slots.pop(self._next, {})
+            self._next += 1
+            for item in due:
                 if item.due is None or item.due > now:
-                    continue  # it moved to another slot, or is gone
+                    continue  # one of those before has moved it or let it go
                 item.due = None
                 again = item.tick(now)
                 if again is not None:
                     self.put(item, again)
-            self._next += 1
