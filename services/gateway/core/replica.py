@@ -4,6 +4,7 @@ Ports and plain values only; the application puts them together. Time, randomnes
 come in here as functions, so that the core can be tested without any of them.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -30,27 +31,28 @@ class Schedule:
         """`wake` has its argument called in the next turn of the loop; `on_fault`: who raised."""
         self._wake = wake
         self._on_fault = on_fault
-        self._ready: dict[Connection, None] = {}
+        # Who wants a step, in the order in which they get it.
+        self._ready: OrderedDict[Connection, None] = OrderedDict()
         self._awake = False
 
     def add(self, connection: Connection) -> None:
         """Have `connection` stepped soon; idempotent."""
         self._ready[connection] = None
+        self._wake_once()
+
+    def _wake_once(self) -> None:
         if not self._awake:
             self._awake = True
             self._wake(self._run)
 
     def _run(self) -> None:
         self._awake = False
-        turn, self._ready = self._ready, {}
-        steps = iter(list(turn))
-        for count, connection in enumerate(steps, 1):
+        for _ in range(min(_STEPS_A_TURN, len(self._ready))):
+            connection, _ = self._ready.popitem(last=False)
             if not connection.closed and self._step(connection):
                 self.add(connection)
-            if count == _STEPS_A_TURN:
-                break
-        for connection in steps:
-            self.add(connection)
+        if self._ready:
+            self._wake_once()
 
     def _step(self, connection: Connection) -> bool:
         try:
