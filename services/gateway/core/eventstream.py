@@ -27,9 +27,9 @@ def first_bytes(random: float) -> bytes:
     return retry_block(RETRY_MS + int(random * RETRY_MS / 2))
 
 
-def parting(problem: Problem) -> bytes:
-    """What a stream ends with where a retry is worth it: when to come back, and why."""
-    return retry_block(problem.retry_after_ms or RETRY_MS) + control_block("problem", None, problem.as_wire())
+def parting(problem: Problem, cursor: str | None = None) -> bytes:
+    """What a stream ends with where a retry is worth it: when to come back, and why; `cursor`: where to go on."""
+    return retry_block(problem.retry_after_ms or RETRY_MS) + control_block("problem", cursor, problem.as_wire())
 
 
 class EventStream(Connection):
@@ -100,11 +100,13 @@ class EventStream(Connection):
         """The response head is out: send what was kept, and go on."""
         self._sink = sink
         early, self._early = self._early, []
+        # It may have stopped for having kept a step's bytes; from here on the sink says when to stop.
+        waited, self.writable = not self.writable, True
         sink.write(b"".join(early))
         if self.closed:
             sink.close()
         self.replica.wheel.put(self, self._next_due())
-        if not self.writable and not self.closed:
+        if waited and self.writable and not self.closed:
             self.resume()
 
     # What the connection tells (hooks).
@@ -151,7 +153,9 @@ class EventStream(Connection):
     def on_failed(self, subscription: Subscription, problem: Problem) -> None:
         """Tell the endpoint if the head is not out; else say when to come back, and end."""
         self.replica.tally.count(self.replica.tally.problems, problem.code.wire)
-        if not self._placed(problem):
+        if self._placed(problem):
+            self.release()
+        else:
             self._part(problem)
 
     def _placed(self, problem: Problem | None) -> bool:
@@ -162,7 +166,7 @@ class EventStream(Connection):
 
     def _end_if_all_ended(self) -> None:
         if self._ends is not None and not self._ends:
-            self._write(control_block("end", None, {}))
+            self._write(control_block("end", self._cursor(), {}))
             self._finish("end")
 
     # Time.
@@ -174,6 +178,11 @@ class EventStream(Connection):
             self._progress_at, self._unsent = self.replica.now(), self._sink.unsent()
             self.replica.wheel.put(self, self._progress_at + self.replica.limits.stall_seconds)
 
+    def resume(self) -> None:
+        """The client keeps up again."""
+        super().resume()
+        self.replica.wheel.put(self, self._next_due())
+
     def tick(self, now: float) -> float | None:
         """What is due by now; when to come again."""
         limits = self.replica.limits
@@ -183,7 +192,7 @@ class EventStream(Connection):
             self._sink.abort()
             return None
         if now >= self._expires_at:
-            self._part(Problem(ErrorCode.TOKEN_EXPIRED))
+            self._part(Problem(ErrorCode.TOKEN_EXPIRED), self._cursor())
         elif not self.writable:
             unsent = self._sink.unsent()
             if unsent < self._unsent:
@@ -191,12 +200,18 @@ class EventStream(Connection):
             elif now >= self._progress_at + limits.stall_seconds:
                 self._finish("too_slow")
         elif now >= self._wrote_at + limits.sse_idle_seconds:
-            self._write(SSE_PING + self._position())
+            self._write(SSE_PING + control_block("position", self._cursor(), {}))
         return self._next_due()
 
-    def _position(self) -> bytes:
-        cursors = [str(cursor) for reader in self.readers.values() if (cursor := reader.cursor) is not None]
-        return control_block("position", cursors[0] if cursors else None, {})
+    def _cursor(self) -> str | None:
+        """Up to where everything is written; None before the start is placed."""
+        for reader in self.readers.values():
+            for subscription in reader.subscriptions.values():
+                if subscription.position is not None:
+                    return str(reader.stream.log.life.cursor(subscription.position))
+            if reader.cursor is not None:
+                return str(reader.cursor)
+        return None
 
     def _next_due(self) -> float:
         limits = self.replica.limits
@@ -210,15 +225,16 @@ class EventStream(Connection):
     def drain(self) -> None:
         """The replica is leaving: tell when to come back, and end."""
         reconnect_in_ms = self.replica.reconnect_in_ms()
-        self._write(retry_block(reconnect_in_ms) + control_block("drain", None, {"reconnect_in_ms": reconnect_in_ms}))
+        told = control_block("drain", self._cursor(), {"reconnect_in_ms": reconnect_in_ms})
+        self._write(retry_block(reconnect_in_ms) + told)
         self._finish("drain")
 
     def leave(self) -> None:
         """The client has left, or listens no more: end, with what was written."""
         self._finish("gone")
 
-    def _part(self, problem: Problem) -> None:
-        self._write(parting(problem))
+    def _part(self, problem: Problem, cursor: str | None = None) -> None:
+        self._write(parting(problem, cursor))
         self._finish(problem.code.wire)
 
     def _finish(self, reason: str) -> None:
@@ -228,7 +244,6 @@ class EventStream(Connection):
         self.release()
         if self._sink is not None:
             self._sink.close()
-            self.due = None
             self.replica.wheel.put(self, self.replica.now() + self.replica.limits.close_seconds)
 
     def abandon(self) -> None:
@@ -240,6 +255,7 @@ class EventStream(Connection):
     def release(self) -> None:
         """Leave everything behind. Idempotent."""
         super().release()
+        self.replica.wheel.drop(self)
         if self in self.replica.connections:
             del self.replica.connections[self]
             self.replica.dismiss(self.principal)
