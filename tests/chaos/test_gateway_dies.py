@@ -54,38 +54,44 @@ async def test_clients_of_a_killed_gateway_resume_at_another_without_gap_or_dupl
 async def test_a_gateway_that_stood_still_delivers_everything_when_it_goes_on(
     nats: EmbeddedNats, market: Marketplace
 ) -> None:
-    async with process(nats) as gateway, stress(market, "b1") as load:
-        async with witnesses("b1", lambda: gateway.gateway) as seen_by:
-            await load.more(20)
-            assert gateway.process is not None
-            os.kill(gateway.process.pid, signal.SIGSTOP)
-            try:
-                await load.more(300)
-            finally:
-                os.kill(gateway.process.pid, signal.SIGCONT)
-            await load.more(20)
-            await load.stop()
-            for witness in seen_by:
-                await witness.saw(load.acknowledged[load.acknowledged.index(witness.seen[0]) :])
-                assert witness.connects == 1
+    async with (
+        process(nats) as gateway,
+        stress(market, "b1") as load,
+        witnesses("b1", lambda: gateway.gateway) as seen_by,
+    ):
+        await load.more(20)
+        assert gateway.process is not None
+        os.kill(gateway.process.pid, signal.SIGSTOP)
+        try:
+            await load.more(300)
+        finally:
+            os.kill(gateway.process.pid, signal.SIGCONT)
+        await load.more(20)
+        await load.stop()
+        for witness in seen_by:
+            await witness.saw(load.acknowledged[load.acknowledged.index(witness.seen[0]) :])
+            assert witness.connects == 1
 
 
 async def test_clients_that_reset_their_connections_harm_nobody(nats: EmbeddedNats, market: Marketplace) -> None:
-    async with process(nats) as gateway, stress(market, "b1") as load:
-        async with witnesses("b1", lambda: gateway.gateway) as seen_by:
-            for turn in range(60):
-                async with connected(gateway.gateway.url) as raw:
-                    if turn % 2:
-                        await raw.send(request("/v1/events?channel=buyer:b1&cursor=earliest", "b1"))
-                        await raw.read_until(b"retry")
-                    else:
-                        await raw.send(handshake("b1"))
-                        await raw.read_until(b"\r\n\r\n")
-                        await raw.send_message(op="subscribe", channel="buyer:b1", cursor="earliest")
-                        await raw.read_until(b"live")
-                    raw.reset()
-            await load.more(20)
-            await load.stop()
-            for witness in seen_by:
-                await witness.saw(load.acknowledged[load.acknowledged.index(witness.seen[0]) :])
-                assert witness.connects == 1
+    async with (
+        process(nats) as gateway,
+        stress(market, "b1") as load,
+        witnesses("b1", lambda: gateway.gateway) as seen_by,
+    ):
+        for turn in range(60):
+            async with connected(gateway.gateway.url) as raw:
+                if turn % 2:
+                    await raw.send(request("/v1/events?channel=buyer:b1&cursor=earliest", "b1"))
+                    await raw.read_until(b"retry")
+                else:
+                    await raw.send(handshake("b1"))
+                    await raw.read_until(b"\r\n\r\n")
+                    await raw.send_message(op="subscribe", channel="buyer:b1", cursor="earliest")
+                    await raw.read_until(b"live")
+                raw.reset()
+        await load.more(20)
+        await load.stop()
+        for witness in seen_by:
+            await witness.saw(load.acknowledged[load.acknowledged.index(witness.seen[0]) :])
+            assert witness.connects == 1

@@ -1,4 +1,4 @@
-"""NATS is killed, frozen, emptied and robbed of consumers: what was acknowledged is seen once, on connections that stay."""
+"""NATS is killed, frozen, emptied and robbed of consumers: what was acknowledged is seen once, by clients that stay."""
 
 import asyncio
 import os
@@ -32,19 +32,22 @@ async def readiness(gateway: Gateway) -> int:
 
 
 async def test_nats_killed_and_back_on_the_same_port_under_load(nats: EmbeddedNats, market: Marketplace) -> None:
-    async with running_gateway(nats.url) as gateway, stress(market, "b1") as load:
-        async with witnesses("b1", lambda: gateway) as seen_by:
-            await load.more(50)
-            await asyncio.to_thread(nats.kill)
+    async with (
+        running_gateway(nats.url) as gateway,
+        stress(market, "b1") as load,
+        witnesses("b1", lambda: gateway) as seen_by,
+    ):
+        await load.more(50)
+        await asyncio.to_thread(nats.kill)
 
-            async def unready() -> bool:
-                return await readiness(gateway) == 503
+        async def unready() -> bool:
+            return await readiness(gateway) == 503
 
-            await until(unready, what="the gateway is not ready without NATS")
-            await asyncio.to_thread(nats.start)
-            await load.more(100)
-            await is_ready(gateway)
-            await all_saw(load, seen_by)
+        await until(unready, what="the gateway is not ready without NATS")
+        await asyncio.to_thread(nats.start)
+        await load.more(100)
+        await is_ready(gateway)
+        await all_saw(load, seen_by)
 
 
 async def test_consumers_deleted_under_the_feed(nats: EmbeddedNats, market: Marketplace) -> None:
@@ -52,51 +55,59 @@ async def test_consumers_deleted_under_the_feed(nats: EmbeddedNats, market: Mark
         names: list[str] | None = (await jetstream.request(market.client, "CONSUMER.NAMES.MARKET"))["consumers"]
         return [name for name in names or () if name.startswith("gw_")]
 
-    async with running_gateway(nats.url) as gateway, stress(market, "b1") as load:
-        async with witnesses("b1", lambda: gateway) as seen_by:
-            await load.more(20)
-            for _ in range(2):
-                names = await until(feeds, what="the feed has a consumer")
-                for name in names:
-                    await jetstream.request(market.client, f"CONSUMER.DELETE.MARKET.{name}")
+    async with (
+        running_gateway(nats.url) as gateway,
+        stress(market, "b1") as load,
+        witnesses("b1", lambda: gateway) as seen_by,
+    ):
+        await load.more(20)
+        for _ in range(2):
+            names = await until(feeds, what="the feed has a consumer")
+            for name in names:
+                await jetstream.request(market.client, f"CONSUMER.DELETE.MARKET.{name}")
 
-                async def replaced(gone: frozenset[str] = frozenset(names)) -> bool:
-                    return bool(set(await feeds()) - gone)
+            async def replaced(gone: frozenset[str] = frozenset(names)) -> bool:
+                return bool(set(await feeds()) - gone)
 
-                await until(replaced, what="the feed has another consumer")
-            await load.more(20)
-            await all_saw(load, seen_by)
+            await until(replaced, what="the feed has another consumer")
+        await load.more(20)
+        await all_saw(load, seen_by)
 
 
 async def test_nats_frozen_for_four_seconds(nats: EmbeddedNats, market: Marketplace) -> None:
-    async with running_gateway(nats.url) as gateway, stress(market, "b1") as load:
-        async with witnesses("b1", lambda: gateway) as seen_by:
-            await load.more(20)
-            assert nats.process is not None
-            os.kill(nats.process.pid, signal.SIGSTOP)
-            try:
-                await asyncio.sleep(4)  # the length of the freeze is what is tested
-            finally:
-                os.kill(nats.process.pid, signal.SIGCONT)
-            await load.more(20)
-            await all_saw(load, seen_by)
+    async with (
+        running_gateway(nats.url) as gateway,
+        stress(market, "b1") as load,
+        witnesses("b1", lambda: gateway) as seen_by,
+    ):
+        await load.more(20)
+        assert nats.process is not None
+        os.kill(nats.process.pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(4)  # the length of the freeze is what is tested
+        finally:
+            os.kill(nats.process.pid, signal.SIGCONT)
+        await load.more(20)
+        await all_saw(load, seen_by)
 
 
 async def test_a_blocked_loop_loses_nothing(nats: EmbeddedNats, market: Marketplace) -> None:
-    async with running_gateway(nats.url) as gateway, stress(market, "b1") as load:
-        async with witnesses("b1", lambda: gateway) as seen_by:
-            await load.more(20)
-            time.sleep(feed.HEARTBEAT_SECONDS * 3)  # nothing runs in this process meanwhile
-            await load.more(20)
-            await all_saw(load, seen_by)
+    async with (
+        running_gateway(nats.url) as gateway,
+        stress(market, "b1") as load,
+        witnesses("b1", lambda: gateway) as seen_by,
+    ):
+        await load.more(20)
+        time.sleep(feed.HEARTBEAT_SECONDS * 3)  # nothing runs in this process meanwhile
+        await load.more(20)
+        await all_saw(load, seen_by)
 
 
 async def test_a_burst_that_fills_every_buffer_arrives_whole(nats: EmbeddedNats, market: Marketplace) -> None:
-    async with running_gateway(nats.url, log_bytes=1024**2) as gateway:
-        async with witnesses("b1", lambda: gateway) as seen_by:
-            documents = await market.orders(12_000, buyer="b1")
-            for witness in seen_by:
-                await witness.saw([one["id"] for one in documents], 30)
+    async with running_gateway(nats.url, log_bytes=1024**2) as gateway, witnesses("b1", lambda: gateway) as seen_by:
+        documents = await market.orders(12_000, buyer="b1")
+        for witness in seen_by:
+            await witness.saw([one["id"] for one in documents], 30)
 
 
 async def test_a_stream_restored_with_fewer_messages_is_told_as_ahead(nats: EmbeddedNats, market: Marketplace) -> None:

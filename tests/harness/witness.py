@@ -10,8 +10,8 @@ import nats.errors
 import nats.js.errors
 import websockets
 
-from tests.harness.eventsource import EventSource
 from tests.harness.events import event
+from tests.harness.eventsource import EventSource
 from tests.harness.gateway import Gateway
 from tests.harness.marketplace import Marketplace
 from tests.harness.tokens import bearer

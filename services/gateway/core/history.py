@@ -14,6 +14,9 @@ from services.gateway.core.fanout import Part
 from services.gateway.core.log import Entry
 from services.gateway.core.replay import Gap
 
+# A page ends early when it holds this much, so that a thousand of the largest events are not in memory at once.
+PAGE_BYTES = 4 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
@@ -29,7 +32,7 @@ class HistoryPage:
 class HistoryReader(Connection):
     """Collects entries until the limit, the live end, or the caller's patience."""
 
-    __slots__ = ("_done", "_entries", "_gap", "_limit", "_patient", "_subscription")
+    __slots__ = ("_bytes", "_done", "_entries", "_gap", "_limit", "_patient", "_subscription")
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class HistoryReader(Connection):
         self._patient = patient
         self._done = done
         self._entries: list[Entry] = []
+        self._bytes = 0
         self._gap: Gap | None = None
         self._subscription: Subscription | None = None
 
@@ -80,7 +84,9 @@ class HistoryReader(Connection):
         """Collect; the first events after the live end are an answer too."""
         for part in parts:
             self._entries.extend(part.entries)
-        if self._subscription is None or len(self._entries) >= self._limit or self._subscription.is_live:
+            self._bytes += sum(len(entry.payload) for entry in part.entries)
+        full = len(self._entries) >= self._limit or self._bytes >= PAGE_BYTES
+        if full or self._subscription is None or self._subscription.is_live:
             self.finish()
 
     def on_live(self, subscription: Subscription, cursor: Cursor, replayed: int) -> None:
@@ -89,8 +95,8 @@ class HistoryReader(Connection):
             self.finish()
 
     def on_gap(self, subscription: Subscription, gap: Gap) -> None:
-        """The latest gap counts; what was read before it is still before it."""
-        self._gap = self._gap or gap
+        """A page names one gap: of several, all from the first one's start to the last one's end."""
+        self._gap = gap if self._gap is None else Gap(gap.reason, self._gap.start, gap.to)
 
     def on_failed(self, subscription: Subscription, problem: Problem) -> None:
         """Answer with the problem."""

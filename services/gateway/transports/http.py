@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -21,6 +22,8 @@ from services.gateway.transports.identity import Identity, cookie_name, is_plain
 _DEFAULT_LIMIT = 100
 _LARGEST_LIMIT = 1000
 _LONGEST_WAIT = 30.0
+# `float` takes more than what a client may mean: underscores, exponents, other scripts' digits.
+_PLAIN_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 # Beside the wait: how long the reading itself may take.
 _READ_SECONDS = 10.0
 
@@ -132,10 +135,7 @@ def _number(request: Request, name: str, default: float, least: float, most: flo
     text = request.query_params.get(name)
     if text is None:
         return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = float(text) if _PLAIN_NUMBER.fullmatch(text) else math.nan
     if not least <= value <= most or (isinstance(default, int) and value != int(value)):
         raise Refused(Problem(ErrorCode.INVALID_PARAMETER, f"{name} is a number from {least:g} to {most:g}"))
     return value
