@@ -4,8 +4,9 @@ Takes whole messages, writes whole frames. Decides what each op does and when a 
 knows nothing of sockets, masks or HTTP. A bad message is answered and harms nobody else.
 """
 
+import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from contracts import wire
 from contracts.cursor import Cursor, InvalidCursor
@@ -21,6 +22,11 @@ from services.gateway.core.replica import Replica
 from services.gateway.core.sink import Sink
 
 EARLIEST = "earliest"
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+# Streams count nanoseconds in 64 bits: until the year 2262.
+_LAST_NS = 2**63 - 1
 _MALFORMED = {ErrorCode.INVALID_JSON, ErrorCode.INVALID_MESSAGE}
 _CLOSES = {
     ErrorCode.UNAUTHENTICATED: CloseCode.UNAUTHENTICATED,
@@ -149,8 +155,8 @@ class Session(Connection):
     def _authenticate(self, message: wire.Auth) -> None:
         def done(outcome: Principal | Problem) -> None:
             if self.closed:
-                return
-            if isinstance(outcome, Problem):
+                pass  # its client's close frame may be among what is held
+            elif isinstance(outcome, Problem):
                 self.refuse(outcome, message.id)
             elif self.principal is None:
                 self._welcome(outcome, message.id)
@@ -164,9 +170,8 @@ class Session(Connection):
     def _welcome(self, principal: Principal, message_id: wire.MessageId = None) -> None:
         if not self.replica.admit(principal):
             limit = self.replica.limits.max_connections_per_principal
-            return self.refuse(
-                Problem(ErrorCode.TOO_MANY_CONNECTIONS, f"{limit} connections are allowed for {principal.sub}")
-            )
+            problem = Problem(ErrorCode.TOO_MANY_CONNECTIONS, f"{limit} connections are allowed for {principal.sub}")
+            return self.refuse(problem, message_id)
         self._bind(principal)
         limits = self.replica.limits
         self._send(
@@ -281,6 +286,11 @@ class Session(Connection):
         self._progress_at, self._unsent = self.replica.now(), self._sink.unsent()
         self.replica.wheel.put(self, self._progress_at + self.replica.limits.stall_seconds)
 
+    def resume(self) -> None:
+        """The client keeps up again; while it did not, nobody listened to it either."""
+        self._heard_at = self.replica.now()
+        super().resume()
+
     def tick(self, now: float) -> float | None:
         """What is due by now; when to come again."""
         limits = self.replica.limits
@@ -289,10 +299,10 @@ class Session(Connection):
             return None
         if now >= self._expires_at:
             self._give_up()
-        elif now >= self._heard_at + limits.idle_seconds:
-            self.end(CloseCode.NO_HEARTBEAT)
         elif not self.writable and self._has_stalled(now):
             self.end(CloseCode.TOO_SLOW)
+        elif self.writable and now >= self._heard_at + limits.idle_seconds:
+            self.end(CloseCode.NO_HEARTBEAT)
         elif now >= self._beat_at:
             self._beat_at = now + self._beat_interval()
             if self.writable and self.principal is not None:
@@ -317,8 +327,8 @@ class Session(Connection):
         limits = self.replica.limits
         if self.closed:
             return self.replica.now() + limits.close_seconds
-        due = min(self._beat_at, self._expires_at, self._heard_at + limits.idle_seconds)
-        return due if self.writable else min(due, self._progress_at + limits.stall_seconds)
+        patience = self._heard_at + limits.idle_seconds if self.writable else self._progress_at + limits.stall_seconds
+        return min(self._beat_at, self._expires_at, patience)
 
     def _beat_interval(self) -> float:
         # Sent early, so that the promised interval holds with the wheel's slot on top; spread, so as not to pulse.
@@ -347,7 +357,6 @@ class Session(Connection):
         self.replica.tally.count(self.replica.tally.closed, code.reason)
         self.release()
         self._sink.close()
-        self.due = None
         self.replica.wheel.put(self, self.replica.now() + self.replica.limits.close_seconds)
 
     def abandon(self) -> None:
@@ -358,6 +367,7 @@ class Session(Connection):
     def release(self) -> None:
         """Leave everything behind. Idempotent."""
         super().release()
+        self.replica.wheel.drop(self)
         if self in self.replica.connections:
             del self.replica.connections[self]
             if self.principal is not None:
@@ -388,11 +398,13 @@ def start_of(cursor: str | None, since: str | None, last: int | None) -> Start |
 
 
 def time_ns_of(text: str) -> int | None:
-    """Unix nanoseconds of an RFC 3339 time with its offset; None where it is not one."""
+    """Unix nanoseconds of an RFC 3339 time; None where it is not one. Beyond what a stream can count: its last."""
+    found = _RFC3339.fullmatch(text)
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(f"{found[1]}T{found[2]}{found[4].upper()}") if found else None
     except ValueError:
         return None
-    if moment.tzinfo is None or "T" not in text.upper():
+    if found is None or moment is None:
         return None
-    return int(moment.timestamp() * 1_000_000) * 1000
+    nanoseconds = int((found[3] or "")[:9].ljust(9, "0"))
+    return min((moment - _EPOCH) // _SECOND * 10**9 + nanoseconds, _LAST_NS)

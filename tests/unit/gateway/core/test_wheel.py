@@ -26,7 +26,7 @@ def test_everything_wakes_at_or_within_one_slot_after_its_time(dues: list[float]
     sleepers = [Sleeper() for _ in dues]
     for sleeper, due in zip(sleepers, dues, strict=True):
         wheel.put(sleeper, due)
-    now, turns = 0.0, []
+    now, turns = 0.0, list[float]()
     while now < 61:
         now += min(pauses[len(turns) % len(pauses)], 5.0)
         turns.append(now)
