@@ -48,6 +48,9 @@ _NO_MESSAGE = 10037
 _LATEST_NS = 2**63 - 1
 _FAILURES = (nats.errors.Error, NotConnected, DirectGetFailed, jetstream.JetStreamError, TimeoutError, OSError)
 
+# Needs whose answer lies below the log and stays the same.
+_IMMUTABLE = (NeedPage, NeedLast)
+
 Done = Callable[[Answer], None]
 
 
@@ -114,8 +117,10 @@ class History:
     async def _work(self, queue: "asyncio.Queue[Need]") -> None:
         while True:
             need = await queue.get()
+            # What changes is shared only by who asked before it was read: a cursor that came later may be newer.
+            asked_before = None if isinstance(need, _IMMUTABLE) else self._waiting.pop(need)
             answer = await self._answer(need)
-            for done in self._waiting.pop(need):
+            for done in self._waiting.pop(need) if asked_before is None else asked_before:
                 # In a turn of its own, so that a fault in one connection stays with it.
                 asyncio.get_running_loop().call_soon(done, answer)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.chassis import jetstream
 from services.gateway.core import connection, replay
 from services.local.embedded import EmbeddedNats
 from tests.harness.events import deal, event, fresh
@@ -270,3 +271,42 @@ async def test_a_last_that_would_scan_too_far_is_refused_for_good(
         async with gateway.events("channel=buyer:rare&last=1", "rare") as blocks:
             told = (await blocks.read_until("problem"))[-1]
             assert not json.loads(told["data"])["retryable"]
+
+
+async def test_a_cursor_newer_than_a_read_under_way_is_not_taken_for_ahead(
+    market: Marketplace, fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await market.orders(1, buyer="b1")
+    old = await market.cursor(0)
+    read = jetstream.state
+    answered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(client: Any, stream: str) -> jetstream.StreamState:
+        """The answer is here, and the loop busy with other things."""
+        found = await read(client, stream)
+        answered.set()
+        await go_on.wait()
+        return found
+
+    async with (
+        running_gateway(fresh_nats.url, **COLD) as gateway,
+        gateway.websocket("b1") as one,
+        gateway.websocket("b1") as two,
+    ):
+        assert gateway.replica is not None
+        stream = gateway.replica.streams["MARKET"]
+        monkeypatch.setattr(jetstream, "state", slow)
+        await one.send(op="subscribe", channel="buyer:b1", cursor=old)
+        await answered.wait()
+        monkeypatch.setattr(stream, "append", lambda batch, high: None)  # a feed that is behind
+        documents = await market.orders(3, buyer="b1")
+        newest = f"{old.rpartition('.')[0]}.4"
+        await two.send(op="subscribe", channel="buyer:b1", cursor=newest)
+        await until(lambda: len(stream.readers) == 2)
+        go_on.set()
+        assert [(await one.read())["op"] for _ in range(2)] == ["subscribed", "event"]
+        answer = await two.read()
+        assert (answer["op"], answer["cursor"]) == ("subscribed", newest)
+        assert len(documents) == 3
+        with pytest.raises(TimeoutError):
+            await two.read(0.1)  # neither a gap nor an event that it has

@@ -4,6 +4,7 @@ from typing import Any
 
 from tests.harness.events import deal, event, fresh
 from tests.harness.gateway import Gateway
+from tests.harness.ingest import publishing as ingesting
 from tests.harness.marketplace import Marketplace as Publisher
 
 
@@ -56,3 +57,31 @@ async def test_a_buyer_sees_nothing_of_another_buyers_order_and_cannot_tell_that
         guessed = await socket.subscribe(f"order:{fresh('order')}", cursor="earliest")
     assert [message["op"] for message in real] == ["subscribed", "live"]
     assert [message["op"] for message in guessed] == ["subscribed", "live"]
+
+
+async def test_events_published_over_http_are_seen_on_websocket_and_sse_with_the_cursor_that_the_publisher_was_told(
+    gateway: Gateway, publisher: Publisher, nats_server: str
+) -> None:
+    buyer, node = fresh("buyer"), fresh("node")
+    documents = deal(buyer=buyer, node=node)
+    async with (
+        ingesting(nats_server) as ingest,
+        gateway.websocket(buyer, "buyer") as socket,
+        gateway.events(f"channel=node:{node}", node, "node") as blocks,
+        gateway.events("channel=admin:market", "root", "admin") as whole,
+    ):
+        await ingest.ready()
+        await socket.subscribe(f"buyer:{buyer}")
+        for one in (blocks, whole):
+            await one.read_until("live")
+        cursors = [(await ingest.one(documents[0])).json()["cursor"]]
+        cursors += [told["cursor"] for told in (await ingest.batch(documents[1:])).json()]
+        seen = [await socket.read() for _ in documents]
+        assert [message["event"] for message in seen] == documents
+        assert [message["cursor"] for message in seen] == cursors
+        assert [(await blocks.read())["id"] for _ in documents[1:]] == cursors[1:]
+        assert [(await whole.read())["id"] for _ in documents] == cursors
+        assert (await ingest.one(documents[0])).json()["duplicate"] is True
+        more = deal(buyer=buyer)
+        await ingest.batch(more)
+        assert [(await socket.read())["event"] for _ in more] == more
