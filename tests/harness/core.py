@@ -134,9 +134,8 @@ def _message(opcode: int, body: bytes) -> dict[str, Any]:
         return found
     if opcode == 8:
         return {"op": "close", "code": int.from_bytes(body[:2], "big"), "reason": body[2:].decode()}
-    assert opcode == 9
-    assert not body
-    return {"op": "ping"}
+    assert opcode in (9, 10)
+    return {"op": "pong", "body": body} if opcode == 10 else {"op": "ping"}
 
 
 def _field(line: str) -> tuple[str, str]:

@@ -80,6 +80,8 @@ class WebSocketTransport(SlimProtocol):
                 self.session.receive(apply_mask(data[end - body : end], data[end - body - 4 : end - body]))
             else:
                 self._read_by_the_book(data[start:end])
+                if self._skip:
+                    return
             start = end
         if start < size and not self.transport.is_closing():
             self._rest = bytearray(data[start:])
@@ -118,8 +120,7 @@ class WebSocketTransport(SlimProtocol):
         text += frame.data
         self._message = None if frame.fin else (opcode, text)
         if len(text) > LARGEST_CLIENT_MESSAGE_BYTES:
-            self._message = None
-            self._skip = sys.maxsize
+            text.clear()  # what follows of it is passed over; the client's close frame is still looked for
             self.session.answer_malformed(_TOO_LARGE)
         elif frame.fin and opcode is Opcode.TEXT:
             self.session.receive(bytes(text))
