@@ -160,7 +160,6 @@ class EventsEndpoint:
 
     async def _take_over(self, request: Request, events: EventStream) -> None:
         response: Response = request.scope["extensions"][EXTENSION]
-        half_closed = response.is_half_closed
 
         def make(transport: asyncio.Transport) -> SlimProtocol:
             protocol = EventStreamTransport(transport, events, self._replica.limits.write_high_bytes)
@@ -168,7 +167,7 @@ class EventsEndpoint:
             return protocol
 
         taken = await response.take_over([*_HEAD, *self._identity.cors(request)], make)
-        if half_closed or not taken:
+        if response.is_half_closed or not taken:
             events.leave()
 
     def _refuse(self, problem: Problem) -> HttpResponse:

@@ -174,7 +174,7 @@ async def test_what_a_retry_may_help_is_told_in_a_stream_that_ends(nats_server: 
 
 async def test_a_token_that_runs_out_ends_the_stream_after_its_grace(nats_server: str) -> None:
     async with running_gateway(nats_server, token_grace_s=0.5) as gateway:
-        async with gateway.events("channel=buyer:b1", headers=bearer("b1", "buyer", expires_in=1)) as blocks:
+        async with gateway.events("channel=buyer:b1", headers=bearer("b1", "buyer", expires_in=2)) as blocks:
             await blocks.read_until("live")
             told = await to_the_end(blocks)
             assert json.loads(told[-1]["data"])["code"] == "token_expired"
