@@ -4,8 +4,6 @@ A token comes as `Authorization: Bearer` or in the session cookie, never in a UR
 by browsers without being asked, so with it the request's origin has to be one of ours.
 """
 
-from http.cookies import CookieError, SimpleCookie
-
 from starlette.requests import HTTPConnection
 
 from contracts.errors import ErrorCode, Problem, Refused
@@ -79,12 +77,9 @@ def token_of(connection: HTTPConnection) -> tuple[str | None, bool]:
     scheme, _, credentials = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and credentials.strip():
         return credentials.strip(), False
-    try:
-        cookies = SimpleCookie(connection.headers.get("cookie", ""))
-    except CookieError:
-        return None, False
-    found = cookies.get(cookie_name(connection))
-    return (found.value, True) if found is not None else (None, False)
+    # Starlette reads cookies as browsers do: one that another page set badly does not hide ours.
+    found = connection.cookies.get(cookie_name(connection))
+    return (found, True) if found is not None else (None, False)
 
 
 def is_plain_loopback(connection: HTTPConnection) -> bool:
