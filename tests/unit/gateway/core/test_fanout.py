@@ -1,0 +1,104 @@
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.core.connection import Reader, Subscription
+from services.gateway.core.fanout import Fanout, Part, Types
+from services.gateway.core.log import Entry, Life
+from services.gateway.core.replay import Now
+from tests.harness.archive import EPOCH
+from tests.harness.core import World, order, sequences
+from tests.harness.recorder import Recorder
+
+LIFE = Life("MARKET", EPOCH)
+CHANNELS = ["order:o1", "order:o2", "buyer:b"]
+TYPES: st.SearchStrategy[Types] = st.sampled_from([None, frozenset("A"), frozenset("AB")])
+BATCH = st.lists(
+    st.tuples(st.lists(st.sampled_from(CHANNELS), max_size=3, unique=True), st.sampled_from(["A", "B", None])),
+    max_size=9,
+)
+
+
+@dataclass
+class Member:
+    """One live subscription, as the model has it."""
+
+    client: int
+    channel: str
+    types: Types
+    leaves: bool
+    subscription: Subscription
+
+    def wants(self, entry: Entry) -> bool:
+        chosen = self.types is None or entry.type in self.types
+        return chosen and self.channel in entry.keys and not self.leaves
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from(CHANNELS), TYPES, st.booleans()), max_size=12),
+    st.lists(st.integers(0, 3), max_size=3),
+    BATCH,
+)
+def test_each_live_reader_gets_exactly_what_each_of_its_channels_selects(
+    joins: list[tuple[int, str, Types, bool]], behind: list[int], batch: list[tuple[list[str], str | None]]
+) -> None:
+    world, fanout = World(), Fanout()
+    readers = [Reader(Recorder(world), world.market.stream) for _ in range(4)]
+    members: dict[tuple[int, str], Member] = {}
+    for client, channel, types, leaves in joins:
+        subscription = Subscription(readers[client], (world.grant(channel),), Now(), types, "notify")
+        if (client, channel) not in members:
+            fanout.join(channel, channel, types, subscription)
+            members[client, channel] = Member(client, channel, types, leaves, subscription)
+    for member in members.values():
+        if member.leaves:
+            fanout.leave(member.channel, member.types, member.subscription)
+            fanout.leave(member.channel, member.types, member.subscription)
+    for client in behind:
+        readers[client].position = 0
+    entries = [Entry(LIFE, n, 0, tuple(keys), kind, False, b"{}") for n, (keys, kind) in enumerate(batch, 1)]
+    expected = {
+        place: wanted
+        for place, member in members.items()
+        if member.client not in behind and (wanted := [entry.sequence for entry in entries if member.wants(entry)])
+    }
+    found = {
+        (readers.index(reader), part.channel): sequences(part.entries)
+        for reader, parts in fanout.due(entries).items()
+        for part in parts
+    }
+    assert found == expected
+    for member in members.values():
+        fanout.leave(member.channel, member.types, member.subscription)
+    assert len(fanout) == 0
+
+
+def test_the_bytes_of_a_part_are_made_once_for_all_who_get_it() -> None:
+    world = World()
+    clients = [Recorder(world) for _ in range(3)]
+    for client in clients:
+        client.begin("order:o1")
+    [stored] = world.publish(order("o1"))
+    parts = world.market.stream.fanout.due([stored.entry(LIFE)])
+    assert len({id(one) for one in parts.values()}) == 1
+    [part] = next(iter(parts.values()))
+    assert part.frames is part.frames
+    assert part.blocks is part.blocks
+    assert part.frames == b"".join(entry.frame("order:o1") for entry in part.entries)
+
+
+def test_a_part_joins_its_entries_in_order() -> None:
+    entries = [Entry(LIFE, sequence, 0, (), None, False, b"{}") for sequence in (1, 2)]
+    part = Part("order:o1", entries)
+    assert part.blocks == entries[0].block() + entries[1].block()
+
+
+def test_leaving_what_was_never_joined_changes_nothing() -> None:
+    world = World()
+    client = Recorder(world)
+    subscription = client.begin("order:o1")
+    fanout = world.market.stream.fanout
+    fanout.leave("order:o2", None, subscription)
+    fanout.leave("order:o1", frozenset("A"), subscription)
+    assert len(fanout) == 1
