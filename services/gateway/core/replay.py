@@ -4,8 +4,10 @@ Judges a cursor against a stream's life and bounds (PROTOCOL §5, Gaps). What ca
 by a `Gap`, never skipped. Reading is the archive's work, behind a port: it answers by calling back.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from contracts.cursor import Cursor, epoch_is_older
@@ -14,6 +16,12 @@ from services.gateway.core.log import Life, Log, Page
 
 # Up to here behind the low watermark, unfiltered pages shared by all waiting replays are cheapest (DESIGN decision 4).
 SHARED_PAGES_DISTANCE = 20_000
+
+_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+# Streams count nanoseconds in 64 bits: until the year 2262.
+_LAST_NS = 2**63 - 1
 
 _REFUSED = {
     "expired": ErrorCode.CURSOR_EXPIRED,
@@ -214,3 +222,16 @@ def page_needed(position: int, low: int, filters: tuple[str, ...], whole: frozen
         return NeedPage(position, low, None)
     # Well short of the low watermark: a filtered read cannot tell the end of the stream from a replica that lags.
     return NeedPage(position, low - SHARED_PAGES_DISTANCE // 2, filters)
+
+
+def time_ns_of(text: str) -> int | None:
+    """Unix nanoseconds of an RFC 3339 time; None where it is not one. Beyond what a stream can count: its last."""
+    found = _RFC3339.fullmatch(text)
+    try:
+        moment = datetime.fromisoformat(f"{found[1]}T{found[2]}{found[4].upper()}") if found else None
+    except ValueError:
+        return None
+    if found is None or moment is None:
+        return None
+    nanoseconds = int((found[3] or "")[:9].ljust(9, "0"))
+    return min((moment - _EPOCH) // _SECOND * 10**9 + nanoseconds, _LAST_NS)

@@ -4,9 +4,7 @@ Takes whole messages, writes whole frames. Decides what each op does and when a 
 knows nothing of sockets, masks or HTTP. A bad message is answered and harms nobody else.
 """
 
-import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 from contracts import wire
 from contracts.cursor import Cursor, InvalidCursor
@@ -17,16 +15,11 @@ from services.gateway.core.connection import Connection, Subscription
 from services.gateway.core.fanout import Part
 from services.gateway.core.frames import PING, close_frame, text_frame
 from services.gateway.core.limits import TokenBucket
-from services.gateway.core.replay import After, Earliest, Gap, Last, Now, Since, Start
+from services.gateway.core.replay import After, Earliest, Gap, Last, Now, Since, Start, time_ns_of
 from services.gateway.core.replica import Replica
 from services.gateway.core.sink import Sink
 
 EARLIEST = "earliest"
-_RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = timedelta(seconds=1)
-# Streams count nanoseconds in 64 bits: until the year 2262.
-_LAST_NS = 2**63 - 1
 _MALFORMED = {ErrorCode.INVALID_JSON, ErrorCode.INVALID_MESSAGE}
 _CLOSES = {
     ErrorCode.UNAUTHENTICATED: CloseCode.UNAUTHENTICATED,
@@ -395,16 +388,3 @@ def start_of(cursor: str | None, since: str | None, last: int | None) -> Start |
         moment = time_ns_of(since)
         return Problem(ErrorCode.INVALID_MESSAGE, "since is a time of RFC 3339") if moment is None else Since(moment)
     return Now() if last is None else Last(last)
-
-
-def time_ns_of(text: str) -> int | None:
-    """Unix nanoseconds of an RFC 3339 time; None where it is not one. Beyond what a stream can count: its last."""
-    found = _RFC3339.fullmatch(text)
-    try:
-        moment = datetime.fromisoformat(f"{found[1]}T{found[2]}{found[4].upper()}") if found else None
-    except ValueError:
-        return None
-    if found is None or moment is None:
-        return None
-    nanoseconds = int((found[3] or "")[:9].ljust(9, "0"))
-    return min((moment - _EPOCH) // _SECOND * 10**9 + nanoseconds, _LAST_NS)

@@ -10,14 +10,12 @@ from services.gateway.core.replay import (
     Earliest,
     Last,
     NeedBounds,
-    NeedLast,
     NeedPage,
-    NeedTime,
     Now,
     Placed,
     Since,
 )
-from tests.harness.archive import EPOCH, SECOND_NS
+from tests.harness.archive import EPOCH
 from tests.harness.core import World, order
 from tests.harness.recorder import Recorder
 
@@ -127,16 +125,6 @@ def test_a_subscription_that_refuses_gaps_ends_when_one_opens_under_it(world: Wo
     assert client.subscription_count == 0
 
 
-def test_a_cursor_with_a_gap_is_refused_before_anything_is_told(world: World) -> None:
-    world.publish(order("o1"))
-    client = Recorder(world)
-    client.begin("order:o1", start=After(at(5)), on_gap="refuse")
-    world.settle()
-    assert [told[0] for told in client.told] == ["failed"]
-    assert client.all("failed")[0][1].code is ErrorCode.CURSOR_AHEAD
-    assert not world.market.stream.readers
-
-
 @pytest.mark.parametrize("start", [After(at(0)), Earliest(), Since(0), Last(100)])
 def test_a_problem_of_the_archive_ends_the_subscription(world: World, start: After) -> None:
     world.publish(*[order("o1")] * 20)
@@ -210,64 +198,6 @@ def test_a_page_that_comes_while_the_client_does_not_read_is_read_again_later(wo
     client.resume()
     world.settle()
     assert client.seen == list(range(1, 21))
-
-
-def test_a_cursor_beyond_what_the_feed_has_brought_waits_for_the_feed(world: World) -> None:
-    world.publish(order("o1"))
-    world.market.publish(order("o1"))
-    world.market.publish(order("o1"))
-    client = Recorder(world)
-    client.begin("order:o1", start=After(at(2)))
-    world.settle()
-    assert client.told == [("subscribed", "order:o1", 2)]
-    world.market.feed(2)
-    world.settle()
-    world.market.feed()
-    assert client.told[1:] == [("live", "order:o1", 2, 0), ("events", [("order:o1", 3)])]
-    assert not world.market.stream.lagging
-
-
-def test_the_last_events_are_the_last_that_match_the_types(world: World) -> None:
-    for kind in "ABABAB":
-        world.publish(order("o1"), kind=kind)
-    client = Recorder(world)
-    client.begin("order:o1", start=Last(2), types=frozenset("A"))
-    world.settle()
-    assert client.seen == [3, 5]
-
-
-def test_the_last_events_of_merged_channels_are_counted_for_each(world: World) -> None:
-    world.publish(order("o1"), order("o2"), order("o1"), order("o2"), order("o2"))
-    client = Recorder(world)
-    client.begin("order:o1", "order:o2", start=Last(2))
-    world.settle()
-    assert client.seen == [1, 3, 4, 5]
-    world.publish(order("o2"), order("o1"))
-    assert client.seen == [1, 3, 4, 5, 6, 7]
-
-
-def test_what_the_log_has_of_the_last_events_is_not_asked_for_again(world: World) -> None:
-    world.publish(*[order("o1"), order("o2")] * 10)
-    client = Recorder(world)
-    client.begin("order:o1", "order:o2", start=Last(8))
-    log = world.market.stream.log
-    here = sum(one.subject == order("o1") for one in world.market.between(log.low, log.high))
-    need = world.market.asked[0].need
-    assert isinstance(need, NeedLast)
-    assert (need.count, need.before) == (8 - here, log.low)
-    world.settle()
-    assert client.seen == list(range(5, 21))
-
-
-def test_since_a_time_begins_with_the_first_event_stored_then(world: World) -> None:
-    world.publish(*[order("o1")] * 20)
-    inside, below = Recorder(world), Recorder(world)
-    inside.begin("order:o1", start=Since(19 * SECOND_NS))
-    below.begin("order:o1", start=Since(3 * SECOND_NS))
-    assert [type(one.need) for one in world.market.asked] == [NeedTime]
-    world.settle()
-    assert inside.seen == [19, 20]
-    assert below.seen == list(range(3, 21))
 
 
 def test_a_client_that_does_not_read_costs_a_position_and_goes_on_from_there(world: World) -> None:
@@ -351,136 +281,6 @@ def test_a_long_replay_does_not_keep_the_connections_other_channels_waiting(monk
     assert first_steps == {"order:o1", "order:o2", "plan:p"}
 
 
-def test_a_stream_made_again_is_a_gap_and_goes_on_with_the_new_life(world: World) -> None:
-    world.publish(*[order("o1")] * 3)
-    client = Recorder(world)
-    client.begin("order:o1", start=After(at(1)))
-    world.settle()
-    later = "z" * 9
-    world.market.recreate(later)
-    world.market.stream.restart("recreated", later, 0)
-    world.settle()
-    world.publish(order("o1"))
-    assert client.all("gap") == [("order:o1", "recreated", str(at(3)), str(at(0, later)))]
-    assert client.seen == [2, 3, 1]
-    assert len(client.all("live")) == 1
-    assert client.readers["MARKET"].cursor == at(1, later)
-
-
-def test_a_paused_client_gets_nothing_after_a_restart_until_it_reads(world: World) -> None:
-    world.publish(*[order("o1")] * 3)
-    client = Recorder(world)
-    client.begin("order:o1")
-    client.begin("order:o2", start=Since(1))
-    client.pause()
-    later = "z" * 9
-    world.market.recreate(later)
-    world.market.stream.restart("recreated", later, 0)
-    client.begin("buyer:b")
-    world.settle()
-    world.publish(*[order("o1"), order("o2")] * 2)
-    assert client.seen == []
-    client.resume()
-    world.settle()
-    assert sorted(set(client.seen)) == [1, 2, 3, 4]
-    assert client.readers["MARKET"].cursor == at(4, later)
-
-
-def test_nothing_is_missing_where_a_cut_was_ahead_of_the_replay(world: World) -> None:
-    world.publish(*[order("o1")] * 20)
-    client = Recorder(world)
-    client.begin("order:o1", start=After(at(2)))
-    world.market.answer()
-    world.market.cut_back(12)
-    world.market.stream.restart("ahead", EPOCH, 12)
-    world.settle()
-    assert client.all("gap") == []
-    assert client.seen == list(range(3, 13))
-
-
-def test_a_live_client_ahead_of_a_cut_is_told_where_it_goes_on(world: World) -> None:
-    world.publish(*[order("o1")] * 5)
-    client = Recorder(world)
-    client.begin("order:o1")
-    world.market.cut_back(3)
-    world.market.stream.restart("ahead", EPOCH, 3)
-    world.settle()
-    world.publish(order("o1"))
-    assert client.all("gap") == [("order:o1", "ahead", str(at(5)), str(at(3)))]
-    assert client.seen == [4]
-
-
-def test_a_paused_client_short_of_a_cut_misses_nothing(world: World) -> None:
-    world.publish(*[order("o1")] * 2)
-    client = Recorder(world)
-    client.begin("order:o1", "order:o2")
-    client.pause()
-    world.publish(*[order("o1")] * 5)
-    world.market.cut_back(4)
-    world.market.stream.restart("ahead", EPOCH, 4)
-    client.resume()
-    world.settle()
-    assert client.all("gap") == []
-    assert client.seen == [3, 4]
-
-
-def test_after_a_cut_merged_channels_take_up_again_where_the_stream_does(world: World) -> None:
-    world.publish(*[order("o1")] * 4, *[order("o2")] * 16)
-    client = Recorder(world)
-    client.begin("order:o1", "order:o2", start=Last(4))
-    world.market.answer()
-    assert client.all("subscribed") == [("order:o1", 0)]
-    world.market.cut_back(10)
-    world.market.stream.restart("ahead", EPOCH, 10)
-    world.publish(order("o2"))
-    world.settle()
-    assert client.all("gap") == []
-    assert client.seen[-1] == 11
-
-
-def test_a_cursor_that_waits_where_the_trimmed_stream_begins_misses_nothing(world: World) -> None:
-    client = Recorder(world)
-    for _ in range(5):
-        world.market.publish(order("o1"))
-    client.begin("order:o1", start=After(at(3)), on_gap="refuse")
-    client.begin("order:o2", start=After(at(4)), on_gap="refuse")
-    client.begin("buyer:b", start=After(at(1)))
-    world.settle()
-    assert len(client.all("subscribed")) == 3
-    world.market.trim(4)
-    world.market.stream.restart("expired", EPOCH, 3)
-    world.market.feed()
-    world.settle()
-    assert client.all("failed") == []
-    assert client.all("gap") == [("buyer:b", "expired", str(at(1)), str(at(3)))]
-    assert sorted(client.events) == [("buyer:b", 4), ("buyer:b", 5), ("order:o1", 4), ("order:o1", 5)]
-
-
-def test_a_subscription_that_is_still_being_placed_is_placed_in_the_new_life(world: World) -> None:
-    world.publish(*[order("o1")] * 20)
-    client = Recorder(world)
-    client.begin("order:o1", start=After(at(2)))
-    later = "z" * 9
-    world.market.recreate(later)
-    world.market.stream.restart("recreated", later, 0)
-    world.market.answer(answer=Bounds(EPOCH, 1, 20))
-    assert client.told == [], "the answer about the earlier life came late"
-    world.settle()
-    assert client.all("gap") == [("order:o1", "recreated", str(at(2)), str(at(0, later)))]
-
-
-def test_whoever_refuses_gaps_is_let_go_by_a_restart_and_the_others_stay(world: World) -> None:
-    world.publish(order("o1"))
-    client = Recorder(world)
-    client.begin("order:o1", on_gap="refuse")
-    client.begin("order:o2")
-    world.market.stream.restart("recreated", "z" * 9, 0)
-    world.settle()
-    assert [channel for channel, _ in client.all("failed")] == ["order:o1"]
-    assert client.find("order:o2") is not None
-    assert client.find("order:o1") is None
-
-
 def test_a_released_connection_leaves_nothing_behind(world: World) -> None:
     world.publish(*[order("o1")] * 20)
     world.market.publish(order("o1"))
@@ -499,18 +299,6 @@ def test_a_released_connection_leaves_nothing_behind(world: World) -> None:
     world.loop.run()
     world.assert_nothing_is_left()
     assert client.subscription_count == 0
-
-
-def test_a_connection_that_is_gone_hears_nothing_of_a_restart(world: World) -> None:
-    class Leaves(Recorder):
-        def on_gap(self, *_: object) -> None:
-            self.release()
-
-    client = Leaves(world)
-    client.begin("order:o1")
-    client.begin("order:o2")
-    world.market.stream.restart("recreated", "z" * 9, 0)
-    world.assert_nothing_is_left()
 
 
 def test_a_connection_that_leaves_on_a_gap_is_not_written_to(world: World) -> None:

@@ -1,6 +1,5 @@
 """Whatever happens in whatever order, a channel gets each of its events once, in order, or a gap that names it."""
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -14,8 +13,9 @@ from contracts.cursor import Cursor, epoch_of
 from contracts.errors import ErrorCode, Problem
 from services.gateway.core.limits import Limits
 from services.gateway.core.session import Session
-from tests.harness.archive import BORN_MS, FakeArchive, Stored
+from tests.harness.archive import BORN_MS, FakeArchive
 from tests.harness.core import FakeSink, World, ops, principal
+from tests.harness.promises import History, Promise
 
 SUBJECTS = [
     "market.i1.b1.-.intent.i1",
@@ -32,45 +32,6 @@ CHANNELS = {
 NAMES = st.sampled_from(["MARKET", "MARKET", "MARKET", "PLANS"])
 SUBJECT = st.sampled_from(SUBJECTS)
 KIND = st.sampled_from(["A", "B", None])
-
-
-@dataclass
-class Promise:
-    """One channel of the connection, as the client has to see it."""
-
-    name: str
-    channel: str
-    key: str
-    asked: dict[str, Any]
-    # When it was asked: the stream's last sequence, the log's high watermark, and how often all was made anew by then.
-    last: int
-    high: int
-    restarts: int
-    types: list[str] | None
-    position: int | None = None
-    life: int = 0
-    live: bool = False
-    delivered: int = 0
-    # Just placed: a gap that follows at once belongs to the placing.
-    fresh: bool = False
-
-
-@dataclass
-class History:
-    """Every event that a stream ever had, life by life."""
-
-    lives: list[dict[int, Stored]] = field(default_factory=lambda: [{}])
-
-    def due(self, promise: Promise, life: int, after: int, upto: int) -> list[int]:
-        """The sequences of (after, upto] that the channel has to get."""
-        return [
-            sequence
-            for sequence, one in sorted(self.lives[life].items())
-            if after < sequence <= upto
-            and one.is_event
-            and promise.key in one.keys
-            and (promise.types is None or one.kind in promise.types)
-        ]
 
 
 class Delivery(RuleBasedStateMachine):

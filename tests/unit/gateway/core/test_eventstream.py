@@ -228,8 +228,8 @@ def test_a_sink_that_stops_while_what_was_kept_is_sent_is_obeyed(world: World) -
 
 
 def test_a_client_that_takes_nothing_is_let_go_and_one_that_takes_a_little_is_not(world: World) -> None:
-    _, stuck = listen(world, "order:o1", high=50)
-    slow, taking = listen(world, "order:o1", high=50)
+    _, stuck = listen(world, "order:o1", high=1000)
+    slow, taking = listen(world, "order:o1", high=1000)
     world.publish(order("o1"), kind="A", padding=5000)
     for _ in range(8):
         world.pass_time(6)

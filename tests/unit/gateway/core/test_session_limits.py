@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 
 from services.gateway.core.limits import Limits
-from services.gateway.core.session import time_ns_of
+from services.gateway.core.replay import time_ns_of
 from tests.harness.archive import EPOCH, SECOND_NS
 from tests.harness.core import World, ops, order, principal
 from tests.harness.people import Person

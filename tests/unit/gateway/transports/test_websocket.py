@@ -362,6 +362,13 @@ def test_backpressure_stops_writing_and_reading_and_both_go_on_again() -> None:
     assert ops(wire.read()) == ["event"]
 
 
+def test_while_much_is_held_a_resumed_writer_reads_no_further() -> None:
+    wire = held()
+    wire.protocol.go_on()
+    wire.protocol.go_on()
+    assert not wire.protocol._held
+
+
 def test_a_transport_that_is_closing_is_neither_stopped_nor_started() -> None:
     wire = Wire()
     wire.session.drain()
