@@ -1,1 +1,1 @@
-"""Measurements of the whole system; not tests, and not run with them."""
+"""The bench: fan-out, memory, reconnect storms and replays, measured beside peers. Not tests, and not run with them."""

@@ -1,121 +1,148 @@
-"""`python -m tests.load`: from publish to delivery over one WebSocket, on this machine.
+"""`python -m tests.load`: run workloads against peers, print a table of each, and stop everything."""
 
-Starts `services.local`, publishes at an even rate straight to NATS, and measures each event from the
-moment it was due to its arrival at the client, so that a stall is not hidden by publishing less. This
-is the smallest honest figure; many connections, replay storms and memory come with the full bench, a
-later issue.
-"""
-
-import argparse
-import asyncio
+import contextlib
 import json
+import os
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
-import nats
-from websockets.asyncio.client import ClientConnection, connect
+from tests.load import growth, table
+from tests.load.build import NoCompiler, load_client
+from tests.load.figures import Figures
+from tests.load.machine import Cores, NotEnoughFiles, allow_open_files, choose_cores, facts
+from tests.load.natsline import PreloadFailed
+from tests.load.options import Options, parse
+from tests.load.peers.peer import Peer, Place
+from tests.load.peers.registry import peers
+from tests.load.process import ProcessFailed
+from tests.load.scenarios import run
+from tests.load.table import Result
+from tests.load.workloads import WORKLOADS, Workload
 
-from contracts.registry import REGISTRY
-from tests.harness.events import event, fresh
-from tests.harness.tokens import token
-from tests.integration.local.system import RunningSystem
-
-_PATIENCE_SECONDS = 10.0
-
-
-@dataclass(slots=True)
-class Run:
-    """What is measured: when each event was due, and what became of it."""
-
-    rate: float
-    count: int
-    due: dict[str, float] = field(default_factory=dict)
-    # Seconds from due to acknowledged by JetStream, and to arrived at the client.
-    stored: list[float] = field(default_factory=list)
-    delivered: list[float] = field(default_factory=list)
+_INTERRUPTED = 130
+# Between two runs, for the kernel to be done with the sockets of the one before.
+_PAUSE_SECONDS = 0.3
 
 
-def quantile(sorted_values: Sequence[float], share: float) -> float:
-    """The value below which `share` of all values lie."""
-    return sorted_values[min(int(share * len(sorted_values)), len(sorted_values) - 1)]
+class Bench:
+    """One call of the bench."""
 
+    def __init__(self, options: Options, binary: Path, cores: Cores) -> None:
+        self._options = options
+        self._binary = binary
+        self._cores = cores
+        self._peers = {name: peer for name, peer in peers(options.peer_python).items() if name in options.peers}
+        # Whether every run gave figures.
+        self.is_whole = True
 
-def table(run: Run) -> str:
-    """Both columns, in milliseconds."""
-    lines = [f"{run.count} events at {run.rate:g}/s, one WebSocket, {len(run.delivered)} delivered", ""]
-    lines.append(f"{'ms from due':12} {'p50':>8} {'p90':>8} {'p99':>8} {'max':>8}")
-    for name, values in (("stored", sorted(run.stored)), ("delivered", sorted(run.delivered))):
-        cells = [quantile(values, share) for share in (0.5, 0.9, 0.99, 1.0)] if values else []
-        lines.append(f"{name:12} " + " ".join(f"{1000 * cell:8.2f}" for cell in cells))
-    return "\n".join(lines)
+    def leave_out_missing(self) -> dict[str, str]:
+        """Forget the peers that are not here; why."""
+        missing = {name: why for name, peer in self._peers.items() if (why := peer.missing()) is not None}
+        self._peers = {name: peer for name, peer in self._peers.items() if name not in missing}
+        return missing
 
+    def measure(self, workload: Workload) -> Result:
+        """All rounds; within a round one peer after the other, so that they have the same weather."""
+        chosen = [name for name in workload.peers if name in self._peers]
+        sizes = self._options.sizes
+        result = Result(workload, sizes.of(workload), sizes.behind, {name: [] for name in chosen})
+        result.judged = not self._options.quick
+        for number in range(self._options.runs):
+            for name in chosen:
+                _tell(f"{workload.name} {name} {number + 1}/{self._options.runs}")
+                result.runs[name].append(self._once(workload, self._peers[name]))
+        _tell("")
+        return result
 
-async def publish(run: Run, nats_url: str, buyer: str) -> None:
-    """Publish at the run's rate; one that is late does not delay those after it."""
-    loop = asyncio.get_running_loop()
-    client = await nats.connect(nats_url)
-    stream = client.jetstream()
+    def once(self, workload: Workload) -> Figures | None:
+        """One run of the gateway."""
+        _tell(f"{workload.name} {self._options.sizes.of(workload):,}")
+        return self._once(workload, self._peers["ours"])
 
-    async def one(due: float) -> None:
-        document = event("ORDER_CREATED", buyer=buyer)
-        publication = REGISTRY.publication(document)
-        run.due[document["id"]] = due
-        await stream.publish(publication.subject, publication.payload, headers=dict(publication.headers))
-        run.stored.append(loop.time() - due)
-
-    began = loop.time()
-    async with asyncio.TaskGroup() as tasks:
-        for number in range(run.count):
-            due = began + number / run.rate
-            await asyncio.sleep(due - loop.time())
-            tasks.create_task(one(due))
-    await client.close()
-
-
-async def receive(run: Run, socket: ClientConnection) -> None:
-    """Note each arrival until all are there."""
-    loop = asyncio.get_running_loop()
-    while len(run.delivered) < run.count:
-        message = json.loads(await socket.recv())
-        if message["op"] == "event":
-            run.delivered.append(loop.time() - run.due[message["event"]["id"]])
-
-
-async def measure(run: Run, system: RunningSystem) -> bool:
-    """Publish and receive; whether all arrived."""
-    buyer = fresh("buyer")
-    headers = {"Authorization": f"Bearer {token(buyer, 'buyer')}"}
-    url = system.gateway.replace("http://", "ws://") + "/v1/ws"
-    async with connect(url, additional_headers=headers) as socket:
-        await socket.send(json.dumps({"op": "subscribe", "channel": f"buyer:{buyer}"}))
-        while json.loads(await socket.recv())["op"] != "live":
-            pass
+    def _once(self, workload: Workload, peer: Peer) -> Figures | None:
         try:
-            async with asyncio.timeout(run.count / run.rate + _PATIENCE_SECONDS), asyncio.TaskGroup() as tasks:
-                tasks.create_task(receive(run, socket))
-                tasks.create_task(publish(run, system.told["nats"], buyer))
-        except TimeoutError:
-            return False
-    return True
+            allow_open_files(self._options.sizes.of(workload))
+            with tempfile.TemporaryDirectory(prefix="a2a-bench-", ignore_cleanup_errors=True) as folder:
+                return run(workload, self._options.sizes, peer, Place(Path(folder), self._cores, self._binary))
+        except (ProcessFailed, NotEnoughFiles, PreloadFailed, OSError) as error:
+            _tell("")
+            print(f"{workload.name} {peer.name}: {error}", file=sys.stderr)
+            self.is_whole = False
+            return None
+        finally:
+            time.sleep(_PAUSE_SECONDS)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Measure and print; 1 where events are missing."""
-    parser = argparse.ArgumentParser(prog="python -m tests.load", description=(__doc__ or "").split("\n\n")[1])
-    parser.add_argument("--rate", type=float, default=200, help="events a second (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=10, help="how long (default: %(default)s)")
-    options = parser.parse_args(arguments)
-    run = Run(options.rate, max(1, round(options.rate * options.seconds)))
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, RunningSystem(Path(folder), "--no-traffic") as system:
-        print(f"services.local ready after {time.monotonic() - began:.1f} s", flush=True)
-        complete = asyncio.run(measure(run, system))
-    print(table(run))
-    return 0 if complete else 1
+def _tell(what: str) -> None:
+    """What is going on, on a terminal only."""
+    if sys.stderr.isatty():
+        print(f"\r{what:60}\r", end="", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _stopping_in_order(cores: Cores) -> Iterator[None]:
+    """SIGTERM ends as Ctrl-C does, so that every process is stopped; this process leaves the servers' core alone."""
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    if cores.client is not None:
+        os.sched_setaffinity(0, {cores.client})
+    yield
+
+
+def bench(options: Options, binary: Path, cores: Cores) -> int:
+    """Run and print."""
+    found: dict[str, object] = {"machine": facts(cores), "runs": options.runs}
+    print(table.facts_table(facts(cores)))
+    if options.quick:
+        print("--quick: shows that it works; its figures are no measurement")
+    one = Bench(options, binary, cores)
+    missing = one.leave_out_missing()
+    for name, why in missing.items():
+        print(f"left out: {name} {why}")
+    found["left_out"] = missing
+    results = []
+    for name in options.workloads:
+        result = one.measure(WORKLOADS[name])
+        if result.runs:
+            print(f"\n{table.render(result)}", flush=True)
+            results.append(table.as_json(result))
+    found["workloads"] = results
+    if options.growth and "ours" not in missing:
+        grown = growth.points(one.once, options.runs, quick=options.quick)
+        subscribing = growth.subscription(one.once, options.runs, options.sizes)
+        _tell("")
+        print(f"\n{growth.render(grown, subscribing)}")
+        found["growth"] = growth.as_json(grown, subscribing)
+    if options.json is not None:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
+    return 0 if one.is_whole else 1
+
+
+def main() -> int:
+    """The command; 2 where it cannot begin."""
+    options = parse()
+    if options.growth and "ours" not in options.peers:
+        options = replace(options, peers=("ours", *options.peers))
+    cores = choose_cores()
+    try:
+        binary = load_client()
+        with _stopping_in_order(cores):
+            return bench(options, binary, cores)
+    except NoCompiler as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":

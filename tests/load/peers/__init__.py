@@ -1,0 +1,1 @@
+"""What is measured: the gateway and those it is measured beside, each started afresh for every run."""
