@@ -18,26 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.harness.events import event, fresh
 from tests.harness.gateway import Gateway, Socket, running_gateway
-from tests.harness.marketplace import Marketplace, marketplace
+from tests.harness.marketplace import Marketplace
 from tests.harness.raw import connected, frame, handshake
 from tests.harness.tokens import SECRET, bearer, token
 from tests.harness.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(nats_server: str) -> AsyncIterator[Gateway]:
-    """One for the whole file: what a bad client does to it is to harm no later one."""
-    async with running_gateway(nats_server) as found:
-        yield found
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def publisher(nats_server: str) -> AsyncIterator[Marketplace]:
-    """Stores events on the gateway's server."""
-    async with marketplace(nats_server) as found:
-        yield found
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")

@@ -13,6 +13,8 @@ from tests.harness.raw import Raw, connected, frame, handshake, request
 from tests.harness.tokens import bearer
 from tests.harness.waiting import until
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 CLOSED = {b"connection: close"}
 
 

@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import pytest
+
 from tests.harness.events import deal, event, fresh
 from tests.harness.gateway import Gateway
 from tests.harness.ingest import publishing as ingesting
 from tests.harness.marketplace import Marketplace as Publisher
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_the_five_core_events_reach_buyer_node_and_admin_over_websocket_in_order(

@@ -12,6 +12,8 @@ from tests.harness.marketplace import Marketplace
 from tests.harness.tokens import bearer
 from tests.harness.waiting import until
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 COLD: dict[str, Any] = {"log_bytes": 1024**2, "log_warm_events": 0}
 BUYER = "b1"
 CHANNEL = f"buyer:{BUYER}"

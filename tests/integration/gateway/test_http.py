@@ -17,6 +17,8 @@ from tests.harness.marketplace import Marketplace
 from tests.harness.tokens import bearer
 from tests.harness.waiting import until
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 async def page(gateway: Gateway, buyer: str, query: str = "") -> Any:
     async with gateway.http as client:
@@ -137,9 +139,10 @@ async def test_contracts_are_served(gateway: Gateway) -> None:
         assert (await client.get("/v1/contracts/ORDER_CREATED/9")).status_code == 404
 
 
-async def test_the_metrics_tell_what_is_going_on(gateway: Gateway, publisher: Marketplace) -> None:
+async def test_the_metrics_tell_what_is_going_on(nats_server: str, publisher: Marketplace) -> None:
     buyer = fresh("buyer")
     async with (
+        running_gateway(nats_server) as gateway,
         gateway.http as client,
         gateway.websocket(buyer) as socket,
         gateway.events(f"channel=buyer:{buyer}", buyer) as blocks,

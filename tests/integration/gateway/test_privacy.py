@@ -2,33 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-import pytest_asyncio
 
 from tests.harness.events import deal, fresh
-from tests.harness.gateway import Gateway, running_gateway
-from tests.harness.marketplace import Marketplace, marketplace
+from tests.harness.gateway import Gateway
+from tests.harness.marketplace import Marketplace
 from tests.harness.tokens import bearer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(nats_server: str) -> AsyncIterator[Gateway]:
-    """One for the whole file: strangers come and go."""
-    async with running_gateway(nats_server) as found:
-        yield found
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def publisher(nats_server: str) -> AsyncIterator[Marketplace]:
-    """Stores events on the gateway's server."""
-    async with marketplace(nats_server) as found:
-        yield found
 
 
 STARTS: list[dict[str, Any]] = [

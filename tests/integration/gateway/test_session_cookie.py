@@ -6,16 +6,19 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from tests.harness.gateway import Gateway, running_gateway
 from tests.harness.raw import connected, handshake
 from tests.harness.tokens import bearer, token
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 FRIEND = "https://app.example"
 FOE = "https://evil.example"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(nats_server: str) -> AsyncIterator[Gateway]:
     """With one allowed origin."""
     async with running_gateway(nats_server, allowed_origins=(FRIEND,)) as found:

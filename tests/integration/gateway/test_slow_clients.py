@@ -6,12 +6,16 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
 from services.local.embedded import EmbeddedNats
 from tests.harness.events import fresh
 from tests.harness.gateway import Gateway, running_gateway
 from tests.harness.marketplace import Marketplace
 from tests.harness.raw import Raw, connected, frame, handshake, request
 from tests.harness.waiting import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SMALL: dict[str, Any] = {"log_bytes": 1024**2, "write_high_bytes": 16 * 1024}
 KIB = 1024

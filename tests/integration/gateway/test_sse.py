@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from services.local.embedded import EmbeddedNats
 from tests.harness.events import deal, event, fresh
@@ -14,8 +15,10 @@ from tests.harness.marketplace import Marketplace
 from tests.harness.tokens import bearer
 from tests.harness.waiting import until
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def idle_gateway(nats_server: str) -> AsyncIterator[Gateway]:
     """A gateway that takes a quarter of a second for idle."""
     async with running_gateway(nats_server, sse_idle_s=0.25) as found:
