@@ -49,6 +49,9 @@ class Relay:
         # What the last look that was answered found; None before the first.
         self._reports: list[StreamReport] | None = None
         self._sync = UNKNOWN_SYNC
+        # Set before the loop is cancelled: `asyncio.wait_for`, under each request, loses a cancellation that comes
+        # in the moment of its answer (Python 3.11), and the loop would go on for ever.
+        self._stopping = False
 
     def app(self) -> Starlette:
         """The HTTP side; its lifespan runs the loop."""
@@ -60,6 +63,7 @@ class Relay:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(self._run())
             yield
+            self._stopping = True
             running.cancel()
 
     async def _run(self) -> None:
@@ -80,7 +84,7 @@ class Relay:
             reconciler = Reconciler(
                 client, self._specs, allow_shrink=self._allow_shrink, stall_seconds=self._settings.relay_stall_s
             )
-            while True:
+            while not self._stopping:
                 await self._look(client, reconciler)
                 await asyncio.sleep(self._settings.relay_interval_s)
         finally:
@@ -90,7 +94,7 @@ class Relay:
     async def _connected(self) -> Client:
         """The connection, tried for as long as it takes."""
         wait = _FIRST_WAIT_SECONDS
-        while True:
+        while not self._stopping:
             try:
                 self._client = await connect(self._settings.nats_url, name="relay", log=_log)
             except (OSError, nats.errors.Error) as error:
@@ -100,6 +104,7 @@ class Relay:
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
             else:
                 return self._client
+        raise asyncio.CancelledError
 
     async def _look(self, client: Client, reconciler: Reconciler) -> None:
         if not client.is_connected:
