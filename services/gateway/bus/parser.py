@@ -77,5 +77,5 @@ def parser_of(client: Client) -> FeedParser:
     if isinstance(held, FeedParser):
         return held
     parser = client._ps = FeedParser(client)
-    parser._tail = bytes(held.buf)  # right after the connect nothing but a control line can be under way
+    parser._tail = bytes(held.buf)  # right after the connect this can be a control line at most: see `Site.attach`
     return parser

@@ -13,6 +13,8 @@ from typing import Any
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from services.gateway.bus.parser import parser_of
+
 
 class NotConnected(Exception):
     """The replica has no connection to NATS now."""
@@ -47,7 +49,8 @@ class Site:
         self._client: Client | None = None
 
     def attach(self, client: Client) -> None:
-        """NATS was reached."""
+        """NATS was reached; the feeds' parser is put in before anything but the greeting can have arrived."""
+        parser_of(client)
         self._client = client
 
     @property
