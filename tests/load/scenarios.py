@@ -110,6 +110,7 @@ def held(measured: Measured) -> dict[str, float]:
         "connects_per_s": opened / measured.number("connect_s"),
         "live_per_s": opened / measured.number("ready_s"),
         "connect_cpu_us": measured.ready.cost_since(measured.before) / opened * 1e6,
+        "connect_process_us": (measured.ready.cpu_seconds - measured.before.cpu_seconds) / opened * 1e6,
     }
 
 
