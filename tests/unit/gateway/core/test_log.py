@@ -42,7 +42,7 @@ def _small_pages() -> object:
         yield
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(logs())
 def test_the_pages_from_any_position_are_every_event_after_it(made: tuple[Log, list[Entry]]) -> None:
     log, every = made
@@ -60,7 +60,7 @@ def test_the_pages_from_any_position_are_every_event_after_it(made: tuple[Log, l
         assert found == [one for one in every if one.sequence > start]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(logs())
 def test_the_log_drops_its_oldest_pages_and_knows_what_it_holds(made: tuple[Log, list[Entry]]) -> None:
     log, every = made
@@ -73,7 +73,7 @@ def test_the_log_drops_its_oldest_pages_and_knows_what_it_holds(made: tuple[Log,
     assert log.bytes == sum(len(one.payload) + 400 + len(one.frame("order:o1")) + len(one.block()) for one in held)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(logs(), st.sampled_from(KEYS))
 def test_a_page_selects_what_bears_the_key_and_follows(made: tuple[Log, list[Entry]], key: str) -> None:
     log, _ = made
@@ -83,7 +83,7 @@ def test_a_page_selects_what_bears_the_key_and_follows(made: tuple[Log, list[Ent
             assert list(page.select(key, after)) == expected
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(logs(), st.integers(0, 400))
 def test_a_time_is_a_position_or_unknown(made: tuple[Log, list[Entry]], time_ns: int) -> None:
     log, every = made
@@ -91,7 +91,7 @@ def test_a_time_is_a_position_or_unknown(made: tuple[Log, list[Entry]], time_ns:
     assert log.position_at(time_ns) == (max(earlier) if earlier else None)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(logs(), st.sampled_from(KEYS), st.integers(1, 9), st.sampled_from([None, frozenset("A"), frozenset("AB")]))
 def test_the_last_events_of_a_key_are_counted_from_the_end(
     made: tuple[Log, list[Entry]], key: str, count: int, types: frozenset[str] | None

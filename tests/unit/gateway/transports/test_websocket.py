@@ -95,7 +95,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(edges)]
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(STREAMS, st.lists(st.integers(0, 4000), max_size=12))
 def test_any_stream_cut_anywhere_is_read_as_websockets_reads_it(data: bytes, places: list[int]) -> None:
     wire = Wire(World(limits=Limits(malformed_per_minute=10**6)), acts=False)
