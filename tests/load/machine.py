@@ -68,13 +68,17 @@ def allow_open_files(connections: int) -> None:
     """
     wanted = connections + _SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < wanted:
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= wanted:
+        return
+    try:
+        # Above the hard limit for a privileged user only.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard if hard == unlimited else max(wanted, hard)))
+    except (ValueError, OSError) as error:
         raise NotEnoughFiles(
             f"{connections} connections need {wanted} open files and the hard limit is {hard}; "
             f"raise it (ulimit -Hn {wanted}) or ask for fewer with --connections and --idle"
-        )
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else hard, hard))
+        ) from error
 
 
 def facts(cores: Cores) -> dict[str, str]:
