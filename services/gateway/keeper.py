@@ -12,6 +12,7 @@ from structlog.stdlib import BoundLogger
 
 from contracts.topology import StreamSpec
 from services.chassis import jetstream
+from services.chassis.tasks import is_wanted
 from services.gateway.bus.feed import Feed
 from services.gateway.bus.history import History
 from services.gateway.bus.site import Site
@@ -73,7 +74,7 @@ class Keeper:
     async def _connect(self) -> None:
         """Until NATS is there and the streams are."""
         pause = _FIRST_PAUSE
-        while True:
+        while is_wanted():
             try:
                 if not self._site.is_connected:
                     self._site.attach(await jetstream.connect(self._nats_url, name="gateway", log=self._log))
@@ -86,6 +87,7 @@ class Keeper:
                 self._log.warning("waiting_for_nats", error=str(error) or type(error).__name__, next_try_seconds=pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+        raise asyncio.CancelledError
 
     async def _turn_wheel(self) -> None:
         while True:

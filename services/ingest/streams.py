@@ -26,6 +26,7 @@ from services.chassis.jetstream import (
     state,
     sync_interval,
 )
+from services.chassis.tasks import is_wanted
 
 SURVEY_SECONDS = 2.0
 # Longer than the survey's rhythm: while that runs, a publish finds the epoch at hand.
@@ -117,7 +118,7 @@ class Streams:
         client = await self._connect()
         try:
             self._client = client
-            while True:
+            while is_wanted():
                 await self._survey(client)
                 await asyncio.sleep(SURVEY_SECONDS)
         finally:
@@ -126,7 +127,7 @@ class Streams:
 
     async def _connect(self) -> Client:
         delay = _FIRST_DELAY_SECONDS
-        while True:
+        while is_wanted():
             try:
                 return await connect(self._url, name="ingest", log=self._log)
             except NATS_ERRORS as error:
@@ -134,6 +135,7 @@ class Streams:
                 self._log.warning("waiting_for_nats", url=self._place, error=why, next_try_seconds=delay)
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
+        raise asyncio.CancelledError
 
     async def _survey(self, client: Client) -> None:
         try:

@@ -5,9 +5,10 @@ from typing import Any
 
 from contracts.cursor import Cursor
 from contracts.errors import Problem
-from services.gateway.core.connection import Connection, Subscription
+from services.gateway.core.connection import Connection
 from services.gateway.core.fanout import Part
 from services.gateway.core.replay import Gap, Now, Start
+from services.gateway.core.subscription import Subscription
 from tests.harness.core import World, principal
 
 

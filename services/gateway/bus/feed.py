@@ -18,6 +18,7 @@ from nats.aio.subscription import Subscription
 from structlog.stdlib import BoundLogger
 
 from services.chassis import jetstream
+from services.chassis.tasks import is_wanted
 from services.gateway.bus.decode import Decoder
 from services.gateway.bus.parser import parser_of
 from services.gateway.bus.site import NotConnected, Site
@@ -80,7 +81,7 @@ class Feed:
     async def run(self) -> None:
         """Follow for ever; ends by cancellation only."""
         pause = _SHORTEST_PAUSE
-        while True:
+        while is_wanted():
             began = monotonic()
             try:
                 await self._follow()

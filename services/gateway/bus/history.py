@@ -16,6 +16,7 @@ from structlog.stdlib import BoundLogger
 
 from contracts.errors import ErrorCode, Problem
 from services.chassis import jetstream
+from services.chassis.tasks import is_wanted
 from services.gateway.bus.decode import Decoder
 from services.gateway.bus.site import Batch, DirectGetFailed, NotConnected, Site
 from services.gateway.core.log import PAGE_EVENTS, Entry, Life, Page
@@ -115,7 +116,7 @@ class History:
             self._waiting[need] = [done]
 
     async def _work(self, queue: "asyncio.Queue[Need]") -> None:
-        while True:
+        while is_wanted():
             need = await queue.get()
             # What changes is shared only by who asked before it was read: a cursor that came later may be newer.
             asked_before = None if isinstance(need, _IMMUTABLE) else self._waiting.pop(need)

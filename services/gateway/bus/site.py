@@ -83,7 +83,11 @@ class Site:
         async def receive(message: Msg) -> None:
             headers = message.headers or {}
             sequence = headers.get("Nats-Sequence")
-            if sequence is not None:
+            if sequence is not None and headers.get("Nats-Stream") != stream:
+                # A mirror may answer for its stream (docs/adr/0013): what it lacks would be missed.
+                if not end.done():
+                    end.set_exception(DirectGetFailed(f"{stream}: answered by {headers.get('Nats-Stream')}"))
+            elif sequence is not None:
                 found.append(Stored(int(sequence), headers["Nats-Subject"], message.data))
             elif not end.done():
                 status = headers.get("Status", "")

@@ -1,12 +1,10 @@
 """A connection is a cursor over a log: a place in each stream it reads, and no queue.
 
-A reader holds one live position for all of a connection's live subscriptions to a stream; a
-subscription that is still replaying has a position of its own, until it joins (DESIGN decision 3).
 Catch-up of a slow client, replay and live are the same act here: reading pages from a position.
 This file never knows a wire format; the hooks at the end of `Connection` do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,6 +28,7 @@ from services.gateway.core.replay import (
     place_from_log,
     stale,
 )
+from services.gateway.core.subscription import Reader, Subscription
 
 if TYPE_CHECKING:
     from services.gateway.core.stream import Stream
@@ -38,93 +37,6 @@ Place = TypeVar("Place")
 
 # How much a connection is given in one step before others have their turn.
 STEP_BYTES = 64 * 1024
-
-
-class Subscription:
-    """One subscription: what it was granted and, until it is live, where its replay stands."""
-
-    __slots__ = (
-        "asked",
-        "floors",
-        "grants",
-        "message_id",
-        "on_gap",
-        "position",
-        "reader",
-        "replayed",
-        "start",
-        "types",
-    )
-
-    def __init__(
-        self,
-        reader: "Reader",
-        grants: tuple[Grant, ...],
-        start: Start,
-        types: Types,
-        on_gap: str,
-        message_id: object = None,
-    ) -> None:
-        self.reader = reader
-        # One grant; several where an SSE request merges channels.
-        self.grants = grants
-        # Per grant the sequence after which it wants events: with `last` over several channels they differ.
-        self.floors: tuple[int, ...] = ()
-        # How it was asked to begin; None once that is resolved.
-        self.start: Start | None = start
-        self.types = types
-        self.on_gap = on_gap
-        # The id to repeat in the answer.
-        self.message_id = message_id
-        # Where its replay stands; None while it is being placed and once it is live.
-        self.position: int | None = None
-        # Events delivered so far; None once `live` was told.
-        self.replayed: int | None = 0
-        # What it waits for of the archive; an answer to anything else is late and ignored.
-        self.asked: object | None = None
-
-    @property
-    def channel(self) -> str:
-        """The channel's name; the first where several are merged."""
-        return self.grants[0].channel
-
-    @property
-    def is_live(self) -> bool:
-        """Whether its events come with the reader's."""
-        return self.start is None and self.position is None
-
-    def select(self, page: Page, after: int) -> list[Entry]:
-        """What of `page` follows `after` and is for this subscription, in order, each once."""
-        if len(self.grants) == 1:
-            found: Sequence[Entry] = page.select(self.grants[0].key, after)
-        else:
-            merged: dict[int, Entry] = {}
-            for grant, floor in zip(self.grants, self.floors, strict=True):
-                merged.update((entry.sequence, entry) for entry in page.select(grant.key, max(after, floor)))
-            found = [merged[sequence] for sequence in sorted(merged)]
-        types = self.types
-        return [entry for entry in found if types is None or entry.type in types]
-
-
-class Reader:
-    """A connection's place in one stream."""
-
-    __slots__ = ("connection", "position", "stream", "subscriptions")
-
-    def __init__(self, connection: "Connection", stream: "Stream") -> None:
-        self.connection = connection
-        self.stream = stream
-        # The live position: None at the log's high watermark, else where the connection stopped writing.
-        self.position: int | None = None
-        self.subscriptions: dict[str, Subscription] = {}
-
-    @property
-    def cursor(self) -> Cursor | None:
-        """The least position written over all its channels; None while any of them is not live."""
-        if not all(subscription.is_live for subscription in self.subscriptions.values()):
-            return None
-        log = self.stream.log
-        return log.life.cursor(log.high if self.position is None else self.position)
 
 
 class Connection:
@@ -226,7 +138,7 @@ class Connection:
             if found is None:
                 need = need_of(start, stream.log, grant.key, grant.filters, subscription.types)
                 subscription.asked = need
-                return stream.archive.ask(need, partial(self._on_placed, subscription, start, floors, need))
+                return stream.ask(self, need, partial(self._on_placed, subscription, start, floors, need))
             floors = (*floors, found.position)
         return self._begin(subscription, floors, None)
 
@@ -317,7 +229,7 @@ class Connection:
         filters = tuple(dict.fromkeys(one for grant in subscription.grants for one in grant.filters))
         need = page_needed(position, stream.log.low, filters, stream.whole)
         subscription.asked = need
-        stream.archive.ask(need, partial(self._on_page, subscription, need))
+        stream.ask(self, need, partial(self._on_page, subscription, need))
 
     def _on_page(self, subscription: Subscription, need: NeedPage, answer: Answer) -> None:
         if subscription.asked is not need:

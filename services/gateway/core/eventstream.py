@@ -10,7 +10,7 @@ from contracts.cursor import Cursor
 from contracts.errors import ErrorCode, Problem
 from contracts.principal import Principal
 from services.gateway.core.access import Grant
-from services.gateway.core.connection import STEP_BYTES, Connection, Subscription
+from services.gateway.core.connection import STEP_BYTES, Connection
 from services.gateway.core.fanout import Part, Types
 from services.gateway.core.frames import SSE_PING, control_block, retry_block
 from services.gateway.core.log import Entry
@@ -18,6 +18,7 @@ from services.gateway.core.replay import Gap, Start
 from services.gateway.core.replica import Replica
 from services.gateway.core.sink import Sink
 from services.gateway.core.stream import Stream
+from services.gateway.core.subscription import Subscription
 
 RETRY_MS = 2000
 

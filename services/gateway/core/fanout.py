@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from services.gateway.core.log import Entry
 
 if TYPE_CHECKING:
-    from services.gateway.core.connection import Reader, Subscription
+    from services.gateway.core.subscription import Reader, Subscription
 
 Types = frozenset[str] | None
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from contracts.cursor import Cursor
 from contracts.errors import Problem
-from services.gateway.core.connection import Connection, Subscription
+from services.gateway.core.connection import Connection
 from services.gateway.core.fanout import Part
 from services.gateway.core.log import Entry
 from services.gateway.core.replay import Gap
+from services.gateway.core.subscription import Subscription
 
 # A page ends early when it holds this much, so that a thousand of the largest events are not in memory at once.
 PAGE_BYTES = 4 * 1024 * 1024

@@ -11,13 +11,14 @@ from contracts.cursor import Cursor, InvalidCursor
 from contracts.errors import CloseCode, ErrorCode, Problem
 from contracts.principal import Principal
 from services.gateway.core.access import Grant
-from services.gateway.core.connection import Connection, Subscription
+from services.gateway.core.connection import Connection
 from services.gateway.core.fanout import Part
 from services.gateway.core.frames import PING, close_frame, text_frame
 from services.gateway.core.limits import TokenBucket
 from services.gateway.core.replay import After, Earliest, Gap, Last, Now, Since, Start, time_ns_of
 from services.gateway.core.replica import Replica
 from services.gateway.core.sink import Sink
+from services.gateway.core.subscription import Subscription
 
 EARLIEST = "earliest"
 _MALFORMED = {ErrorCode.INVALID_JSON, ErrorCode.INVALID_MESSAGE}
@@ -188,8 +189,7 @@ class Session(Connection):
         for reader in list(self.readers.values()):
             for subscription in list(reader.subscriptions.values()):
                 if isinstance(self.replica.access.grant(principal, subscription.channel), Problem):
-                    self.drop(subscription)
-                    self._send(wire.unsubscribed(None, subscription.channel))
+                    self._withdraw(subscription, None)
         return None
 
     def _bind(self, principal: Principal) -> None:
@@ -227,9 +227,16 @@ class Session(Connection):
         subscription = self.find(message.channel)
         if subscription is None:
             return self._error(Problem(ErrorCode.NOT_SUBSCRIBED), message.id, message.channel)
-        self.drop(subscription)
-        self._send(wire.unsubscribed(message.id, message.channel))
+        self._withdraw(subscription, message.id)
         return None
+
+    def _withdraw(self, subscription: Subscription, message_id: wire.MessageId) -> None:
+        """End a subscription; who still waits for the answer to its subscribe gets one."""
+        if subscription.start is not None:
+            withdrawn = Problem(ErrorCode.NOT_SUBSCRIBED, "the subscription ended before it began")
+            self._error(withdrawn, subscription.message_id, subscription.channel)  # type: ignore[arg-type]
+        self.drop(subscription)
+        self._send(wire.unsubscribed(message_id, subscription.channel))
 
     # What the connection tells (hooks).
 

@@ -5,12 +5,14 @@ live. Nothing is awaited between the two, so a subscription that joins misses no
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from contracts.cursor import Cursor
-from services.gateway.core.connection import Connection, Reader, Subscription
-from services.gateway.core.fanout import Fanout, Part
+from services.gateway.core.connection import Connection
+from services.gateway.core.fanout import Fanout
 from services.gateway.core.log import Entry, Life, Log
-from services.gateway.core.replay import Archive
+from services.gateway.core.replay import Answer, Archive, Need
+from services.gateway.core.subscription import Reader, Subscription
 
 
 class Stream:
@@ -55,16 +57,21 @@ class Stream:
         if batch:
             for reader, parts in self.fanout.due(batch).items():
                 if not reader.connection.closed:
-                    self._write(reader.connection, parts)
+                    self._guarded(reader.connection, partial(reader.connection.on_events, parts))
         if self.lagging:
             waiting, self.lagging = self.lagging, set()
             for subscription in waiting:
                 self._schedule(subscription.reader.connection)
 
-    def _write(self, connection: Connection, parts: list[Part]) -> None:
+    def ask(self, connection: Connection, need: Need, answered: Callable[[Answer], None]) -> None:
+        """Ask the archive for `connection`."""
+        self.archive.ask(need, lambda answer: self._guarded(connection, partial(answered, answer)))
+
+    def _guarded(self, connection: Connection, call: Callable[[], None]) -> None:
+        """Have one connection do something; its fault is its own, and it does not stay behind unnoticed."""
         try:
-            connection.on_events(parts)
-        except Exception as error:  # noqa: BLE001  # the log has moved on: who is not written to now would miss it unnoticed
+            call()
+        except Exception as error:  # noqa: BLE001  # who is not written to now would miss it, and the others must not
             connection.abandon()
             self._on_fault(connection, error)
 
@@ -76,4 +83,5 @@ class Stream:
         left_at = self.log.life.cursor(self.log.high)
         self.log = Log(Life(self.name, epoch), to, self._log_bytes)
         for reader in list(self.readers):
-            reader.connection.restart(reader, reason, left_at, Cursor(self.name, epoch, to))
+            told = partial(reader.connection.restart, reader, reason, left_at, Cursor(self.name, epoch, to))
+            self._guarded(reader.connection, told)

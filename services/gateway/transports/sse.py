@@ -18,7 +18,7 @@ from services.chassis.problems import problem_response
 from services.gateway.core.access import Grant
 from services.gateway.core.eventstream import EventStream, first_bytes, parting
 from services.gateway.core.log import Page
-from services.gateway.core.replay import After, Answer, NeedNewest, Now, Start
+from services.gateway.core.replay import After, Answer, Last, NeedNewest, Now, Start
 from services.gateway.core.replica import Replica
 from services.gateway.core.session import start_of
 from services.gateway.core.stream import Stream
@@ -133,10 +133,12 @@ class EventsEndpoint:
             return self._refuse(refused.problem)
         events = EventStream(self._replica, principal)
         try:
-            placed = self._placement(events) if on_gap == "refuse" else None
+            # What may be refused for good needs a status, and that is known once the start is placed.
+            placed = self._placement(events) if on_gap == "refuse" or isinstance(start, Last) else None
             events.begin(stream, grants, start, types, on_gap, finals=finals)
             problem = await _within(placed) if placed is not None else None
             if problem is not None:
+                events.release()
                 return self._refuse(problem)
             await self._take_over(request, events)
         except BaseException:

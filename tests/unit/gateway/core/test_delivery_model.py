@@ -309,6 +309,9 @@ class Delivery(RuleBasedStateMachine):
         if promise.position is None:
             assert message["id"] == promise.channel, "an answer repeats the id"
         code = message["error"]["code"]
+        if code == "not_subscribed":  # it was withdrawn before it began; `unsubscribed` follows
+            assert promise.position is None
+            return
         assert code in ("replay_unavailable", "cursor_expired", "cursor_recreated", "cursor_ahead"), message
         assert ("details" in message["error"]) == (code != "replay_unavailable")
         del self.promises[promise.channel]

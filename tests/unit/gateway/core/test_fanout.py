@@ -3,10 +3,10 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.core.connection import Reader, Subscription
 from services.gateway.core.fanout import Fanout, Part, Types
 from services.gateway.core.log import Entry, Life
 from services.gateway.core.replay import Now
+from services.gateway.core.subscription import Reader, Subscription
 from tests.harness.archive import EPOCH
 from tests.harness.core import World, order, sequences
 from tests.harness.recorder import Recorder
