@@ -258,13 +258,28 @@ class Connection:
 
     def _write_page(self, subscription: Subscription, page: Page, position: int, *, whole: bool = False) -> None:
         """Write the next step of a page; `whole` for one read for this subscription alone, small and kept by nobody."""
-        entries = subscription.select(page, position)
-        entries, position = (entries, page.high) if whole else _cut(entries, page.high)
+        if whole:
+            part, position = Part(subscription.channel, subscription.select(page, position)), page.high
+        else:
+            part, position = self._piece(subscription, page, position)
         subscription.position = position
         if subscription.replayed is not None:
-            subscription.replayed += len(entries)
-        if entries:
-            self.on_events([Part(subscription.channel, entries)])
+            subscription.replayed += len(part.entries)
+        if part.entries:
+            self.on_events([part])
+
+    def _piece(self, subscription: Subscription, page: Page, position: int) -> tuple[Part, int]:
+        """The next step of a page and where it ends; made once for all who read it alike, as in a reconnect storm."""
+        pieces = subscription.reader.stream.pieces
+        keys = tuple(grant.key for grant in subscription.grants)
+        floors = subscription.floors if len(keys) > 1 else ()
+        asked = (page, len(page.entries), subscription.channel, keys, floors, subscription.types, position)
+        found = pieces.get(asked)
+        if found is None:
+            entries, end = _cut(subscription.select(page, position), page.high)
+            found = Part(subscription.channel, entries), end
+            pieces.keep(asked, found)
+        return found
 
     def _catch_up(self, reader: Reader, position: int) -> bool:
         """Bring the live position on by one piece; whether it moved."""

@@ -5,7 +5,7 @@ one write for all that a batch brings it. Only live subscriptions are here; who 
 pages until it joins.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING
 
 from services.gateway.core.log import Entry
@@ -40,6 +40,28 @@ class Part:
         if self._blocks is None:
             self._blocks = b"".join([entry.block() for entry in self.entries])
         return self._blocks
+
+
+class Pieces:
+    """The steps of replays that were made lately, for those who come with the same cursor; bounded in number.
+
+    A step has a bound in bytes, and so does the page that it is of.
+    """
+
+    _MOST = 32
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, tuple[Part, int]] = {}
+
+    def get(self, asked: Hashable) -> tuple[Part, int] | None:
+        """The step that was made for `asked`, and where it ends."""
+        return self._made.get(asked)
+
+    def keep(self, asked: Hashable, made: tuple[Part, int]) -> None:
+        """Remember a step; the oldest is forgotten."""
+        if len(self._made) >= self._MOST:
+            del self._made[next(iter(self._made))]
+        self._made[asked] = made
 
 
 class _Group:

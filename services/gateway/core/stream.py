@@ -9,7 +9,7 @@ from functools import partial
 
 from contracts.cursor import Cursor
 from services.gateway.core.connection import Connection
-from services.gateway.core.fanout import Fanout
+from services.gateway.core.fanout import Fanout, Pieces
 from services.gateway.core.log import Entry, Life, Log
 from services.gateway.core.replay import Answer, Archive, Need
 from services.gateway.core.subscription import Reader, Subscription
@@ -33,6 +33,7 @@ class Stream:
         self.whole = frozenset({wildcard, ">"})
         self.archive = archive
         self.fanout = Fanout()
+        self.pieces = Pieces()
         # Every reader of this stream, in the order they came.
         self.readers: dict[Reader, None] = {}
         # Subscriptions whose cursor is beyond what the feed has brought: stepped again with each batch.

@@ -81,7 +81,7 @@ class Subscription:
                 merged.update((entry.sequence, entry) for entry in page.select(grant.key, max(after, floor)))
             found = [merged[sequence] for sequence in sorted(merged)]
         types = self.types
-        return [entry for entry in found if types is None or entry.type in types]
+        return list(found) if types is None else [entry for entry in found if entry.type in types]
 
 
 class Reader:

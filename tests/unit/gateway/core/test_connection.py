@@ -16,7 +16,8 @@ from services.gateway.core.replay import (
     Since,
 )
 from tests.harness.archive import EPOCH
-from tests.harness.core import World, order
+from tests.harness.core import World, order, principal
+from tests.harness.people import Person
 from tests.harness.recorder import Recorder
 
 
@@ -348,3 +349,16 @@ def test_the_hooks_are_a_kind_of_clients_to_fill_in(world: World) -> None:
         client.on_gap(subscription, None)  # type: ignore[arg-type]
     with pytest.raises(NotImplementedError):
         client.on_failed(subscription, Problem(ErrorCode.INTERNAL))
+
+
+def test_clients_that_come_with_the_same_cursor_get_the_same_bytes(world: World) -> None:
+    world.publish(*[order("o1")] * 3)
+    sinks = []
+    for _ in range(2):
+        person = Person(world, principal("root", "admin"))
+        person.ask(op="subscribe", channel="order:o1", cursor=f"MARKET.{EPOCH}.0")
+        sinks.append(person.sink)
+    world.settle()
+    events = [[data for data in sink.writes if b'"op":"event"' in data] for sink in sinks]
+    assert events[0]
+    assert all(one is other for one, other in zip(*events, strict=True))

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.core.fanout import Fanout, Part, Types
+from services.gateway.core.fanout import Fanout, Part, Pieces, Types
 from services.gateway.core.log import Entry, Life
 from services.gateway.core.replay import Now
 from services.gateway.core.subscription import Reader, Subscription
@@ -102,3 +102,12 @@ def test_leaving_what_was_never_joined_changes_nothing() -> None:
     fanout.leave("order:o2", None, subscription)
     fanout.leave("order:o1", frozenset("A"), subscription)
     assert len(fanout) == 1
+
+
+def test_pieces_that_many_read_alike_are_made_once_and_the_oldest_is_forgotten() -> None:
+    pieces = Pieces()
+    made = [(Part("order:o1", []), end) for end in range(40)]
+    for end, piece in enumerate(made):
+        pieces.keep(end, piece)
+    assert pieces.get(0) is None
+    assert [pieces.get(end) for end in range(8, 40)] == made[8:]
