@@ -12,7 +12,7 @@ import pytest
 from nats.aio.client import Client
 
 from contracts.topology import streams
-from services.chassis.jetstream import ensure, request, state
+from services.chassis.jetstream import StreamMissing, ensure, request, state
 from services.chassis.server import address, listen
 from services.local.embedded import EmbeddedNats
 from tests.harness.waiting import until
@@ -271,7 +271,10 @@ async def test_a_stream_made_again_gets_a_new_mirror_while_it_runs_and_the_repai
     await ensure(client, streams(market_max_bytes=64 * MIB))
 
     async def is_of_this_life() -> bool:
-        return (await state(client, "MARKET_REPLAY")).epoch == (await state(client, "MARKET")).epoch
+        try:
+            return (await state(client, "MARKET_REPLAY")).epoch == (await state(client, "MARKET")).epoch
+        except StreamMissing:
+            return False  # between the old one and the new one
 
     await eventually(is_of_this_life)
 

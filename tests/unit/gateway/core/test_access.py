@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from contracts.channels import CHANNELS
@@ -106,7 +106,7 @@ CHANNEL_NAMES = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(FEW_IDS, st.sampled_from(sorted(TABLE)), CHANNEL_NAMES, MARKET_SUBJECTS | PLAN_SUBJECTS)
 def test_live_by_key_and_replay_by_filter_show_exactly_the_same_events(
     sub: str, role: str, channel: str, subject: str
@@ -120,7 +120,7 @@ def test_live_by_key_and_replay_by_filter_show_exactly_the_same_events(
     assert by_key == any(matches(one, subject) for one in grant.filters)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(FEW_IDS, st.sampled_from([BUYER, NODE]), CHANNEL_NAMES, MARKET_SUBJECTS | PLAN_SUBJECTS)
 def test_a_buyer_or_node_never_gets_an_event_without_its_id_but_on_the_board(
     sub: str, role: str, channel: str, subject: str
