@@ -41,14 +41,10 @@ CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class _Environment(BaseSettings):
-    """Where settings come from; the one root, so that no mixin brings another prefix."""
+class ServiceSettings(BaseSettings):
+    """What every service reads; a service adds its own fields in its `settings.py`."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore")
-
-
-class ServiceSettings(_Environment):
-    """What every service reads; a service adds its own fields in its `settings.py`."""
 
     nats_url: NatsUrl = Field(default="nats://127.0.0.1:4222", description="NATS server to connect to")
     http_host: str = Field(default="127.0.0.1", description="address to listen on")
@@ -63,8 +59,8 @@ class ServiceSettings(_Environment):
     )
 
 
-class TokenSettings(_Environment):
-    """How tokens are verified; mixed into the settings of each service that takes them."""
+class TokenSettings(ServiceSettings):
+    """What a service that takes tokens reads beside that: how they are verified."""
 
     jwt_hs256_secret: str | None = Field(default=None, min_length=1, description="shared secret for HS256")
     jwt_public_key: str | None = Field(

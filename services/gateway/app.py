@@ -46,22 +46,7 @@ from services.gateway.transports.sse import EventsEndpoint
 _log = logger("services.gateway")
 
 
-def verifier_of(settings: GatewaySettings) -> TokenVerifier:
-    """The token verifier that the settings ask for.
-
-    Raises:
-        ValueError, OSError: the public key is not one, or cannot be read.
-    """
-    return TokenVerifier(
-        hs256_secret=settings.jwt_hs256_secret,
-        public_key=settings.jwt_public_key,
-        jwks_url=settings.jwks_url,
-        issuer=settings.jwt_issuer,
-        audience=settings.jwt_audience,
-    )
-
-
-def build(settings: GatewaySettings, verifier: TokenVerifier, *, on_fatal: Callable[[str], None]) -> Starlette:
+def build(settings: GatewaySettings, verifier: TokenVerifier, on_fatal: Callable[[str], None]) -> Starlette:
     """The service; `on_fatal` is told, in one line, when it cannot go on. `app.state.replica` is the replica."""
     specs = topology(market_max_bytes=settings.market_max_bytes, replicas=settings.stream_replicas)
     site, replica = Site(), _replica(settings, verifier)

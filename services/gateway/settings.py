@@ -2,11 +2,11 @@
 
 from pydantic import Field
 
-from services.chassis.settings import CommaList, ServiceSettings, TokenSettings
+from services.chassis.settings import CommaList, TokenSettings
 from services.gateway.core.limits import Limits
 
 
-class GatewaySettings(ServiceSettings, TokenSettings):
+class GatewaySettings(TokenSettings):
     """`A2A_*` of one gateway replica; times in seconds, sizes in bytes."""
 
     heartbeat_s: float = Field(default=25, gt=0.1, description="a heartbeat at least this often")

@@ -21,22 +21,7 @@ from services.ingest.store import JetStreamStore
 from services.ingest.streams import Streams
 
 
-def verifier_of(settings: IngestSettings) -> TokenVerifier:
-    """The token verifier that the settings ask for.
-
-    Raises:
-        ValueError, OSError: the public key is not one, or cannot be read.
-    """
-    return TokenVerifier(
-        hs256_secret=settings.jwt_hs256_secret,
-        public_key=settings.jwt_public_key,
-        jwks_url=settings.jwks_url,
-        issuer=settings.jwt_issuer,
-        audience=settings.jwt_audience,
-    )
-
-
-def build(settings: IngestSettings, verifier: TokenVerifier, *, on_fatal: Callable[[str], None]) -> Starlette:
+def build(settings: IngestSettings, verifier: TokenVerifier, on_fatal: Callable[[str], None]) -> Starlette:
     """The service; `on_fatal` is told in one line why it cannot go on. `app.state.draining` is the caller's to set."""
     log = logger("services.ingest")
     registry = metrics_registry()

@@ -2,12 +2,12 @@
 
 from pydantic import Field
 
-from services.chassis.settings import HttpUrl, ServiceSettings, TokenSettings
+from services.chassis.settings import HttpUrl, TokenSettings
 
 _MIB = 1024**2
 
 
-class IngestSettings(ServiceSettings, TokenSettings):
+class IngestSettings(TokenSettings):
     """Settings of `python -m services.ingest`."""
 
     nats_monitor_url: HttpUrl | None = Field(

@@ -1,7 +1,6 @@
 """What the one-machine system reads of the environment; every other `A2A_*` goes to the services as it is."""
 
 from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 
 from contracts.topology import GIB
 from services.chassis.settings import TokenSettings
@@ -10,11 +9,8 @@ from services.chassis.settings import TokenSettings
 class LocalSettings(TokenSettings):
     """The supervisor's own settings: what it needs to know, or sets another default for than the services do."""
 
-    model_config = SettingsConfigDict(env_prefix="A2A_", frozen=True, extra="ignore")
-
     # JetStream reserves the size when the stream is made, so a laptop gets less than production's 8 GiB.
     market_max_bytes: int = Field(default=GIB, ge=1, description="size reserved for the MARKET stream")
-    region: str = Field(default="local", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="name of this site")
     # Nothing balances load here, so nobody has to notice that the gateway is leaving before it does.
     drain_grace_s: float = Field(default=0, ge=0, description="drain: time unready before closing connections")
     drain_spread_s: float = Field(default=1, ge=0, description="drain: time over which connections are closed")
@@ -22,8 +18,6 @@ class LocalSettings(TokenSettings):
 
 class TrafficSettings(TokenSettings):
     """What `python -m services.local.traffic` reads."""
-
-    model_config = SettingsConfigDict(env_prefix="A2A_", frozen=True, extra="ignore")
 
     ingest_url: str = Field(pattern=r"^https?://", description="where events are published")
     traffic_rate: float = Field(default=3, gt=0, le=1000, description="made-up events a second")

@@ -17,7 +17,8 @@ from nats.aio.client import Client
 from starlette.applications import Starlette
 from websockets.asyncio.client import ClientConnection
 
-from services.gateway.app import build, verifier_of
+from services.chassis.launch import verifier_of
+from services.gateway.app import build
 from services.gateway.core.replica import Replica
 from services.gateway.settings import GatewaySettings
 from services.gateway.transports.takeover import GatewayHttp
@@ -152,7 +153,7 @@ async def running_gateway(nats_url: str, **changes: Any) -> AsyncIterator[Gatewa
     """A ready gateway in this process; `changes` are its settings."""
     chosen = settings(nats_url, **changes)
     fatal: list[str] = []
-    app: Starlette = build(chosen, verifier_of(chosen), on_fatal=fatal.append)
+    app: Starlette = build(chosen, verifier_of(chosen), fatal.append)
     async with serving(app, http=GatewayHttp, graceful_seconds=1) as url:
         gateway = Gateway(url, app.state.replica)
         await is_ready(gateway)

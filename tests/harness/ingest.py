@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 
 from contracts.envelope import BATCH_CONTENT_TYPE, CONTENT_TYPE
-from services.ingest.app import build, verifier_of
+from services.chassis.launch import verifier_of
+from services.ingest.app import build
 from services.ingest.settings import IngestSettings
 from tests.harness.asgi import serving
 from tests.harness.tokens import SECRET, bearer
@@ -54,7 +55,7 @@ async def publishing(nats_url: str, *, fatal: list[str] | None = None, **setting
     )
     ends = [] if fatal is None else fatal
     async with (
-        serving(build(found, verifier_of(found), on_fatal=ends.append)) as url,
+        serving(build(found, verifier_of(found), ends.append)) as url,
         httpx.AsyncClient(base_url=url, headers=bearer("publisher", "service"), timeout=60) as http,
     ):
         yield Publisher(http)

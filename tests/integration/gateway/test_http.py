@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from services.gateway.app import build, verifier_of
+from services.chassis.launch import verifier_of
+from services.gateway.app import build
 from services.gateway.transports.takeover import GatewayHttp
 from services.local.embedded import EmbeddedNats
 from tests.harness.asgi import serving
@@ -165,7 +166,7 @@ async def test_the_metrics_tell_what_is_going_on(nats_server: str, publisher: Ma
 async def test_readiness_follows_nats(make_nats: Any) -> None:
     nats: EmbeddedNats = make_nats()
     chosen = settings(nats.url)
-    app = build(chosen, verifier_of(chosen), on_fatal=lambda reason: None)
+    app = build(chosen, verifier_of(chosen), lambda reason: None)
     async with serving(app, http=GatewayHttp) as url, httpx.AsyncClient(base_url=url) as client:
         gateway = Gateway(url, app.state.replica)
         found = (await client.get("/readyz")).json()

@@ -18,7 +18,7 @@ from services.chassis.settings import (
 )
 
 
-class Example(ServiceSettings, TokenSettings):
+class Example(TokenSettings):
     needed: int = Field(description="something without a default")
     origins: CommaList = Field(default=(), description="a list")
     page: HttpUrl | None = None

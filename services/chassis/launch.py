@@ -1,0 +1,89 @@
+"""Launching: what a service that takes tokens does around serving, from its settings to its exit code.
+
+Where it cannot begin or go on it says why in one `error:` line, and ends with the code of a wrong setting.
+"""
+
+import argparse
+import os
+import signal
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from starlette.applications import Starlette
+
+from services.chassis.auth import TokenVerifier
+from services.chassis.http import BoundedHttp
+from services.chassis.server import CannotListen, listen, run
+from services.chassis.settings import TokenSettings, described, load, refuse, require_one_of
+from services.chassis.telemetry import configure_logging
+
+Settings = TypeVar("Settings", bound=TokenSettings)
+OnFatal = Callable[[str], None]
+
+
+def verifier_of(settings: TokenSettings) -> TokenVerifier:
+    """The token verifier that the settings ask for.
+
+    Raises:
+        ValueError: the public key is not one, or cannot be read.
+    """
+    return TokenVerifier(
+        hs256_secret=settings.jwt_hs256_secret,
+        public_key=settings.jwt_public_key,
+        jwks_url=settings.jwks_url,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+    )
+
+
+def launch(
+    name: str,
+    kind: type[Settings],
+    build: Callable[[Settings, TokenVerifier, OnFatal], Starlette],
+    *,
+    description: str,
+    on_signal: Callable[[Starlette], None],
+    graceful_seconds: int,
+    http: type[BoundedHttp] = BoundedHttp,
+    given: Sequence[str] | None = None,
+) -> None:
+    """Run service `name` until SIGTERM; `on_signal` is told of it first, with the app that `build` made."""
+    _read_arguments(name, kind, description, given)
+    settings = load(kind)
+    configure_logging(name, settings.log_level)
+    verifier = _verifier(settings)
+    try:
+        listener = listen(settings.http_host, settings.http_port, settings.http_fd)
+    except CannotListen as error:
+        refuse(str(error))
+    fatal: list[str] = []
+
+    def on_fatal(reason: str) -> None:
+        fatal.append(reason)
+        os.kill(os.getpid(), signal.SIGTERM)  # uvicorn ends in order, and the reason is told below
+
+    app = build(settings, verifier, on_fatal)
+    run(app, listener, http=http, graceful_seconds=graceful_seconds, on_signal=lambda: on_signal(app))
+    if fatal:
+        refuse(fatal[0])
+
+
+def _read_arguments(name: str, kind: type[TokenSettings], description: str, given: Sequence[str] | None) -> None:
+    """There are none but --help, which tells the settings."""
+    argparse.ArgumentParser(
+        prog=f"python -m services.{name}",
+        description=description,
+        epilog=f"settings, from the environment:\n{described(kind)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(given)
+
+
+def _verifier(settings: TokenSettings) -> TokenVerifier:
+    require_one_of(
+        (settings.jwt_hs256_secret, settings.jwt_public_key, settings.jwks_url),
+        ("JWT_HS256_SECRET", "JWT_PUBLIC_KEY", "JWKS_URL"),
+    )
+    try:
+        return verifier_of(settings)
+    except ValueError as error:
+        refuse(f"A2A_JWT_PUBLIC_KEY: {error}")
