@@ -120,6 +120,12 @@ class BoundedHttp(HttpToolsProtocol):
         self._silent_bytes = 0
         super().on_body(body)
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._in_head:  # the next head began behind this request: its time begins now
+            self._stop_timer()
+            self._await_head()
+
     def send_400_response(self, msg: str) -> None:
         """Where uvicorn goes with a request that does not parse; `msg` tells nothing that the refusal does not."""
         self._refuse(self._refusal)
