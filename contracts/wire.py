@@ -126,6 +126,21 @@ def parse(text: bytes) -> ClientMessage:
     return message
 
 
+class _Identified(msgspec.Struct):
+    id: MessageId = None
+
+
+_identify = msgspec.json.Decoder(_Identified).decode
+
+
+def id_of(text: bytes) -> MessageId:
+    """The id of a message that is not acted on, so that its refusal can repeat it; None where it has none to repeat."""
+    try:
+        return _identify(text).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 _encode = msgspec.json.Encoder().encode
 
 

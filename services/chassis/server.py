@@ -47,7 +47,9 @@ def listen(host: str, port: int, inherited_fd: int | None = None) -> socket.sock
         listener.close()
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         why = "is taken; stop what listens there or choose another port" if taken else f"cannot be used: {error}"
-        raise CannotListen(f"A2A_HTTP_PORT: {host}:{port} {why}") from error
+        raise CannotListen(
+            f"{'A2A_HTTP_PORT' if taken else 'A2A_HTTP_HOST, A2A_HTTP_PORT'}: {host}:{port} {why}"
+        ) from error
     return listener
 
 

@@ -105,7 +105,7 @@ class FakeArchive:
     def cached(self, after: int) -> Page | None:
         return next((page for page in self.pages if page.low <= after < page.high), None)
 
-    def ask(self, need: Need, done: Callable[[Answer], None]) -> None:
+    def ask(self, need: Need, done: Callable[[Answer], None], is_wanted: Callable[[], bool] = lambda: True) -> None:
         self.asked.append(Asked(need, done))
 
     def answer(self, index: int = 0, answer: Answer | None = None, *, events: int = 10_000) -> None:

@@ -73,8 +73,8 @@ class Told(Session):
         self.refused: list[str] = []
         self.frames_heard = 0
 
-    def heard(self) -> None:
-        super().heard()
+    def heard(self, *, counts: bool) -> None:
+        super().heard(counts=counts and self.acts)
         self.frames_heard += 1
 
     def receive(self, text: bytes) -> None:

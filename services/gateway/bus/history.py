@@ -8,6 +8,7 @@ replay mirror, one at a time, because they would stall the writes of the stream 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -55,6 +56,16 @@ _IMMUTABLE = (NeedPage, NeedLast)
 Done = Callable[[Answer], None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Somebody who waits for a read."""
+
+    done: Done
+    is_wanted: Callable[[], bool]
+    # Monotonic seconds at which the answer comes too late.
+    deadline: float
+
+
 class _Behind(Exception):
     """What was asked may exist, but the place that was read does not have it yet."""
 
@@ -85,7 +96,7 @@ class History:
         self._scan_limit = scan_limit
         self._pages = _PageCache()
         # Who waits for what: equal needs wait for one read.
-        self._waiting: dict[Need, list[Done]] = {}
+        self._waiting: dict[Need, list[_Asked]] = {}
         self._quick: asyncio.Queue[Need] = asyncio.Queue(_WAITING_READS)
         self._scans: asyncio.Queue[Need] = asyncio.Queue(_WAITING_SCANS)
 
@@ -100,11 +111,12 @@ class History:
         """A page in memory that reads on from `after`."""
         return self._pages.find(self._life(), after)
 
-    def ask(self, need: Need, done: Done) -> None:
+    def ask(self, need: Need, done: Done, is_wanted: Callable[[], bool]) -> None:
         """Read, together with whoever needs the same; answered by a Problem where too many wait already."""
+        asked = _Asked(done, is_wanted, monotonic() + _READ_SECONDS)
         waiting = self._waiting.get(need)
         if waiting is not None:
-            waiting.append(done)
+            waiting.append(asked)
             return
         try:
             (self._scans if _is_scan(need) else self._quick).put_nowait(need)
@@ -113,21 +125,26 @@ class History:
                 done, Problem(ErrorCode.REPLAY_UNAVAILABLE, "too many replays wait", 2000)
             )
         else:
-            self._waiting[need] = [done]
+            self._waiting[need] = [asked]
 
     async def _work(self, queue: "asyncio.Queue[Need]") -> None:
         while is_wanted():
             need = await queue.get()
             # What changes is shared only by who asked before it was read: a cursor that came later may be newer.
             asked_before = None if isinstance(need, _IMMUTABLE) else self._waiting.pop(need)
-            answer = await self._answer(need)
-            for done in self._waiting.pop(need) if asked_before is None else asked_before:
+            waiting = [asked for asked in asked_before or self._waiting[need] if asked.is_wanted()]
+            if not waiting:  # they left while it stood in the queue
+                self._waiting.pop(need, None)
+                continue
+            answer = await self._answer(need, max(asked.deadline for asked in waiting))
+            for asked in self._waiting.pop(need) if asked_before is None else asked_before:
                 # In a turn of its own, so that a fault in one connection stays with it.
-                asyncio.get_running_loop().call_soon(done, answer)
+                asyncio.get_running_loop().call_soon(asked.done, answer)
 
-    async def _answer(self, need: Need) -> Answer:
-        """Read until it succeeds or the deadline is over."""
-        deadline = monotonic() + _READ_SECONDS
+    async def _answer(self, need: Need, deadline: float) -> Answer:
+        """Read until it succeeds or the deadline is over, which was set when it was asked."""
+        if monotonic() >= deadline:
+            return stale("too many replays wait")
         while True:
             try:
                 async with asyncio.timeout_at(asyncio.get_running_loop().time() + max(deadline - monotonic(), 0.001)):

@@ -137,8 +137,7 @@ class Connection:
                 return self._fail(subscription, found)
             if found is None:
                 need = need_of(start, stream.log, grant.key, grant.filters, subscription.types)
-                subscription.asked = need
-                return stream.ask(self, need, partial(self._on_placed, subscription, start, floors, need))
+                return stream.ask(subscription, need, partial(self._on_placed, subscription, start, floors, need))
             floors = (*floors, found.position)
         return self._begin(subscription, floors, None)
 
@@ -228,8 +227,7 @@ class Connection:
         stream = subscription.reader.stream
         filters = tuple(dict.fromkeys(one for grant in subscription.grants for one in grant.filters))
         need = page_needed(position, stream.log.low, filters, stream.whole)
-        subscription.asked = need
-        stream.ask(self, need, partial(self._on_page, subscription, need))
+        stream.ask(subscription, need, partial(self._on_page, subscription, need))
 
     def _on_page(self, subscription: Subscription, need: NeedPage, answer: Answer) -> None:
         if subscription.asked is not need:

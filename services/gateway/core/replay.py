@@ -144,8 +144,11 @@ class Archive(Protocol):
     def cached(self, after: int) -> Page | None:
         """A page in memory that reads on from `after`."""
 
-    def ask(self, need: Need, done: Callable[[Answer], None]) -> None:
-        """Read; `done` is called once, after `ask` has returned; with a Problem where it cannot be had in time."""
+    def ask(self, need: Need, done: Callable[[Answer], None], is_wanted: Callable[[], bool]) -> None:
+        """Read; `done` is called once, after `ask` has returned; with a Problem where it cannot be had in time.
+
+        Once `is_wanted` says no, nothing need be read, and `done` need not be called.
+        """
 
 
 def place_from_log(start: Start, log: Log, key: str, types: frozenset[str] | None) -> Placed | Problem | None:

@@ -12,6 +12,7 @@ from contracts.errors import Problem
 from contracts.principal import Principal
 from services.gateway.core.access import Access
 from services.gateway.core.connection import Connection
+from services.gateway.core.history import HistoryReader
 from services.gateway.core.limits import Limits
 from services.gateway.core.stream import Stream
 from services.gateway.core.wheel import Wheel
@@ -103,8 +104,16 @@ class Replica:
     # How many connections each principal's id has open here.
     principals: dict[str, int] = field(default_factory=dict)
     connections: dict[Connection, None] = field(default_factory=dict)
+    # History requests under way.
+    polls: dict[HistoryReader, None] = field(default_factory=dict)
     # Set once the replica is leaving; new connections are turned away.
     draining: bool = False
+
+    def drain(self) -> None:
+        """The replica is leaving: nobody new, and who waits for a first event gets an answer now."""
+        self.draining = True
+        for reader in list(self.polls):
+            reader.hurry()
 
     def monotonic_deadline(self, principal: Principal) -> float:
         """When `principal`'s token and its grace are over, on the monotonic clock."""

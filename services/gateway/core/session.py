@@ -87,14 +87,16 @@ class Session(Connection):
 
     # Messages in.
 
-    def heard(self) -> None:
-        """A frame came, of whatever kind."""
+    def heard(self, *, counts: bool) -> None:
+        """A frame came that is no whole message; where it `counts`, against the client's rate, without an answer."""
         self._heard_at = self.replica.now()
+        if counts and not self.closed and self._excess() and self._refused >= self.replica.limits.client_burst:
+            self.end(CloseCode.RATE)
 
     def receive(self, text: bytes) -> None:
         """One whole text message."""
         self._heard_at = self.replica.now()
-        if self.closed or not self._within_rate():
+        if self.closed or not self._within_rate(text):
             return
         try:
             message = wire.parse(text)
@@ -109,9 +111,7 @@ class Session(Connection):
         elif isinstance(message, wire.Subscribe):
             self._subscribe(self.principal, message)
         elif isinstance(message, wire.Resume):
-            for subscribe in message.subscribes():
-                if not self.closed:
-                    self._subscribe(self.principal, subscribe)
+            self._resume(self.principal, message)
         elif isinstance(message, wire.Unsubscribe):
             self._unsubscribe(message)
         else:
@@ -130,19 +130,23 @@ class Session(Connection):
             if len(self._faults) >= allowed:
                 self.end(CloseCode.BAD_REQUEST)
 
-    def _within_rate(self) -> bool:
+    def _within_rate(self, text: bytes) -> bool:
+        wait = self._excess()
+        if wait:
+            problem = Problem(ErrorCode.RATE_LIMITED, retry_after_ms=int(wait * 1000) + 1)
+            self._error(problem, wire.id_of(text))
+            if self._refused >= self.replica.limits.client_burst:
+                self.end(CloseCode.RATE)
+        return not wait
+
+    def _excess(self) -> float:
+        """Take one from the client's rate: 0.0, or the seconds after which it would have been granted."""
         limits, now = self.replica.limits, self.replica.now()
         if self._bucket is None:
             self._bucket = TokenBucket(limits.client_burst, now)
         wait = self._bucket.take(limits.client_rate, limits.client_burst, now)
-        if not wait:
-            self._refused = 0
-            return True
-        self._refused += 1
-        self._error(Problem(ErrorCode.RATE_LIMITED, retry_after_ms=int(wait * 1000) + 1))
-        if self._refused >= limits.client_burst:
-            self.end(CloseCode.RATE)
-        return False
+        self._refused = self._refused + 1 if wait else 0
+        return wait
 
     # Authentication.
 
@@ -222,6 +226,15 @@ class Session(Connection):
         if not self.replica.streams[grant.stream].is_open:
             return Problem(ErrorCode.REPLAY_UNAVAILABLE, "this gateway has not reached the event store yet", 1000)
         return grant, start
+
+    def _resume(self, principal: Principal, message: wire.Resume) -> None:
+        allowed = self.replica.limits.max_channels
+        if len(message.channels) > allowed:
+            return self._error(Problem(ErrorCode.TOO_MANY_SUBSCRIPTIONS, f"{allowed} channels are allowed"), message.id)
+        for subscribe in message.subscribes():
+            if not self.closed:
+                self._subscribe(principal, subscribe)
+        return None
 
     def _unsubscribe(self, message: wire.Unsubscribe) -> None:
         subscription = self.find(message.channel)

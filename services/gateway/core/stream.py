@@ -64,9 +64,15 @@ class Stream:
             for subscription in waiting:
                 self._schedule(subscription.reader.connection)
 
-    def ask(self, connection: Connection, need: Need, answered: Callable[[Answer], None]) -> None:
-        """Ask the archive for `connection`."""
-        self.archive.ask(need, lambda answer: self._guarded(connection, partial(answered, answer)))
+    def ask(self, subscription: Subscription, need: Need, answered: Callable[[Answer], None]) -> None:
+        """Ask the archive for what `subscription` now waits for."""
+        connection = subscription.reader.connection
+        subscription.asked = need
+        self.archive.ask(
+            need,
+            lambda answer: self._guarded(connection, partial(answered, answer)),
+            lambda: subscription.asked is need,
+        )
 
     def _guarded(self, connection: Connection, call: Callable[[], None]) -> None:
         """Have one connection do something; its fault is its own, and it does not stay behind unnoticed."""

@@ -3,10 +3,13 @@
 import asyncio
 import math
 import re
+from collections.abc import Callable
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from contracts.errors import ErrorCode, Problem, Refused
 from services.chassis.problems import problem_response
@@ -26,6 +29,7 @@ _LONGEST_WAIT = 30.0
 _PLAIN_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 # Beside the wait: how long the reading itself may take.
 _READ_SECONDS = 10.0
+_PIECE_BYTES = 64 * 1024
 
 
 class HttpEndpoints:
@@ -59,8 +63,21 @@ class HttpEndpoints:
             raise Refused(
                 Problem(ErrorCode.REPLAY_UNAVAILABLE, "this gateway has not reached the event store yet", 1000)
             )
-        page = await self._read(request, stream, grant, start, limit, wait)
-        return Response(_page_json(page), media_type="application/json", headers={"Cache-Control": "no-store"})
+        if self._replica.draining:
+            raise Refused(Problem(ErrorCode.DRAINING, retry_after_ms=1000))
+        if not self._replica.admit(principal):
+            most = self._replica.limits.max_connections_per_principal
+            why = f"{most} connections are allowed for {principal.sub}"
+            raise Refused(Problem(ErrorCode.TOO_MANY_CONNECTIONS, why, 1000))
+        try:
+            page = await self._read(request, stream, grant, start, limit, wait)
+        except BaseException:
+            self._replica.dismiss(principal)
+            raise
+        # The page is the principal's until it is sent, or the client has stopped taking it.
+        return _PageResponse(
+            _page_json(page), self._replica.limits.stall_seconds, partial(self._replica.dismiss, principal)
+        )
 
     async def _read(
         self, request: Request, stream: Stream, grant: Grant, start: Start, limit: int, wait: float
@@ -73,6 +90,7 @@ class HttpEndpoints:
                 answered.set_result(outcome)
 
         reader = HistoryReader(self._replica.schedule.add, limit, wait > 0, done)
+        self._replica.polls[reader] = None
         patience = loop.call_later(wait, reader.hurry) if wait else None
         response: takeover.Response = request.scope["extensions"][takeover.EXTENSION]
         response.when_half_closed(reader.hurry)
@@ -86,6 +104,7 @@ class HttpEndpoints:
             if patience is not None:
                 patience.cancel()
             response.when_half_closed(None)
+            del self._replica.polls[reader]
             reader.release()
         if isinstance(outcome, Problem):
             raise Refused(outcome)
@@ -129,6 +148,29 @@ class HttpEndpoints:
             httponly=True,
             samesite="strict",
         )
+
+
+class _PageResponse(Response):
+    """A page, sent in pieces, each only when the client has taken what was before it."""
+
+    def __init__(self, body: bytes, stall_seconds: float, on_end: Callable[[], None]) -> None:
+        super().__init__(body, media_type="application/json", headers={"Cache-Control": "no-store"})
+        self._stall_seconds = stall_seconds
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send; a client that takes nothing for the stall time is cut off."""
+        body = bytes(self.body)
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for start in range(0, len(body), _PIECE_BYTES):
+                piece, more = body[start : start + _PIECE_BYTES], start + _PIECE_BYTES < len(body)
+                async with asyncio.timeout(self._stall_seconds):
+                    await send({"type": "http.response.body", "body": piece, "more_body": more})
+        except TimeoutError:
+            scope["extensions"][takeover.EXTENSION].abort()
+        finally:
+            self._on_end()
 
 
 def _number(request: Request, name: str, default: float, least: float, most: float) -> float:

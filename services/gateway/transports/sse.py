@@ -248,7 +248,9 @@ def _is_at(start: Start, stream: Stream, sequence: int) -> bool:
 
 async def _ask(stream: Stream, need: NeedNewest) -> Answer:
     answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    stream.archive.ask(need, lambda answer: None if answered.done() else answered.set_result(answer))
+    stream.archive.ask(
+        need, lambda answer: None if answered.done() else answered.set_result(answer), lambda: not answered.done()
+    )
     try:
         async with asyncio.timeout(_PLACED_SECONDS):
             answer = await answered
@@ -280,7 +282,7 @@ def _start(query: QueryParams, last_event_id: str | None) -> Start:
             return After(Cursor.parse(last_event_id))
         except InvalidCursor as error:
             raise Refused(Problem(ErrorCode.INVALID_CURSOR, "Last-Event-ID is not a cursor")) from error
-    if last is not None and not (last.isascii() and last.isdigit() and 1 <= int(last) <= 1000):
+    if last is not None and not (last.isascii() and last.isdigit() and len(last) <= 4 and 1 <= int(last) <= 1000):
         raise _invalid("last is a number from 1 to 1000")
     start = start_of(cursor, since, int(last) if last is not None else None)
     if isinstance(start, Problem):

@@ -116,6 +116,11 @@ class Response:
         """Whether the client has closed its side: it gets an answer, and no stream."""
         return self._http.is_half_closed
 
+    def abort(self) -> None:
+        """Cut the client off: it does not take its answer."""
+        self._cycle.disconnected = True
+        self._http.transport.abort()
+
     def when_half_closed(self, call: Callable[[], None] | None) -> None:
         """`call` once the client closes its side, at once if it has; None to be told no more."""
         self._http.on_half_close = call

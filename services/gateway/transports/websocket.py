@@ -26,13 +26,16 @@ except ImportError:  # pragma: no cover  # wheels without the extension have the
 _WHOLE_TEXT = 0x81
 # The transport is writable again once its buffer is down to this share of the high mark.
 _LOW_SHARE = 4
+_MESSAGES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+_SMALL_FRAGMENT = 128
+_FRAMES_AFTER_CLOSE = 64
 _TOO_LARGE = Problem(ErrorCode.MESSAGE_TOO_LARGE, f"a message has at most {LARGEST_CLIENT_MESSAGE_BYTES} bytes")
 
 
 class WebSocketTransport(SlimProtocol):
     """One WebSocket after its handshake; the session's sink."""
 
-    __slots__ = ("_held", "_message", "_parser", "_rest", "_skip", "session", "transport")
+    __slots__ = ("_held", "_message", "_parser", "_patience", "_rest", "_skip", "session", "transport")
 
     def __init__(
         self, transport: asyncio.Transport, make_session: Callable[[Sink], Session], write_high_bytes: int
@@ -47,6 +50,8 @@ class WebSocketTransport(SlimProtocol):
         # How many bytes to pass over: what is left of a frame that was refused for its size.
         self._skip = 0
         self._held = False
+        # How many more frames are read after our close, to find the client's.
+        self._patience = _FRAMES_AFTER_CLOSE
         transport.set_write_buffer_limits(write_high_bytes, write_high_bytes // _LOW_SHARE)
         self.session = make_session(self)
 
@@ -68,6 +73,8 @@ class WebSocketTransport(SlimProtocol):
     def _read(self, data: bytes) -> None:
         start, size = 0, len(data)
         while start < size and not self._held:
+            if self.session.closed and not self._still_reads():
+                return
             end, body = _frame_end(data, start)
             if body > LARGEST_CLIENT_MESSAGE_BYTES:
                 self._skip = max(end - size, 0)
@@ -87,6 +94,14 @@ class WebSocketTransport(SlimProtocol):
             self._rest = bytearray(data[start:])
             if self._held and len(self._rest) > LARGEST_CLIENT_MESSAGE_BYTES:
                 self.transport.pause_reading()
+
+    def _still_reads(self) -> bool:
+        """After our close a client has a few frames to answer with its own; then nothing is read until the end."""
+        self._patience -= 1
+        if self._patience < 0:
+            self._skip = sys.maxsize
+            self.transport.pause_reading()
+        return self._patience >= 0
 
     def _read_by_the_book(self, frame: bytes) -> None:
         """One whole frame of another kind: control, fragment, binary, or a fault."""
@@ -108,11 +123,13 @@ class WebSocketTransport(SlimProtocol):
             self._parser = None
 
     def _take(self, frame: Frame) -> None:
-        self.session.heard()
+        # A message counts once it is whole; what is small enough to come by the hundred thousand counts as well.
+        is_small_piece = not frame.fin and len(frame.data) < _SMALL_FRAGMENT
+        self.session.heard(counts=is_small_piece or frame.opcode not in _MESSAGES)
         if frame.opcode is Opcode.CLOSE:
             self.session.release()
             self.transport.close()
-        elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+        elif frame.opcode in _MESSAGES:
             self._take_fragment(frame)
 
     def _take_fragment(self, frame: Frame) -> None:

@@ -223,14 +223,14 @@ async def test_a_replay_that_is_overtaken_by_a_trim_names_the_gap_in_band(
         stream = gateway.replica.streams["MARKET"]
         asked = stream.archive.ask
 
-        def trimmed_first(need: Any, done: Any) -> None:
+        def trimmed_first(need: Any, done: Any, is_wanted: Any) -> None:
             """Answer only once the stream was trimmed, from the second page on."""
             import asyncio
 
             async def later() -> None:
                 if getattr(need, "after", 0) >= 300:
                     await market.purge(keep=100)
-                asked(need, done)
+                asked(need, done, is_wanted)
 
             tasks.append(asyncio.get_running_loop().create_task(later()))
 

@@ -74,6 +74,8 @@ def test_a_client_that_sends_too_fast_is_told_when_to_go_on(world: World, person
     answers = [person.ask(op="heartbeat", id=number)[-1] for number in range(41)]
     assert ops(answers) == ["heartbeat"] * 40 + ["error"]
     assert answers[-1]["error"]["code"] == "rate_limited"
+    assert answers[-1]["id"] == 40
+    assert person.say(b'{"op":"subscribe","id":{}}')[-1]["id"] is None
     world.clock.seconds += answers[-1]["error"]["retry_after_ms"] / 1000
     assert ops(person.ask(op="heartbeat")) == ["heartbeat"]
 
@@ -147,7 +149,7 @@ def test_sixty_seconds_without_a_frame_close_4201(world: World) -> None:
     silent, ponging = Person(world, principal()), Person(world, principal())
     for _ in range(6):
         world.pass_time(9.9)
-        ponging.session.heard()
+        ponging.session.heard(counts=True)
     assert not silent.session.closed
     world.pass_time(1)
     assert silent.heard[-1] == {"op": "close", "code": 4201, "reason": "no_heartbeat"}
@@ -236,3 +238,10 @@ def test_since_a_time_no_stream_can_count_to_begins_at_the_end(world: World, per
         json.dumps({"op": "subscribe", "channel": "order:o1", "since": "9999-12-31T23:59:59-23:59"}).encode()
     )
     assert ops(answers) == ["subscribed", "live"]
+
+
+def test_a_resume_of_more_channels_than_allowed_is_one_refusal(person: Person, world: World) -> None:
+    channels = {f"order:o{number}": "earliest" for number in range(world.limits.max_channels + 1)}
+    (answer,) = person.ask(op="resume", id=5, channels=channels)
+    assert (answer["id"], answer["error"]["code"]) == (5, "too_many_subscriptions")
+    assert person.session.subscription_count == 0

@@ -208,8 +208,32 @@ def test_a_header_that_promises_more_than_allowed_is_refused_at_once_and_its_byt
     assert wire.kept == 0
 
 
-def test_endless_empty_fragments_take_no_memory() -> None:
+@pytest.mark.parametrize("opcode", [PING, PONG, CONT])
+def test_frames_too_small_to_be_messages_count_against_the_rate_and_close_4101(opcode: int) -> None:
     wire = Wire()
+    limits = wire.world.limits
+    if opcode == CONT:
+        wire.feed(masked(TEXT, b"", fin=False))
+    for _ in range(2 * limits.client_burst - 2):
+        wire.feed(masked(opcode, b"", fin=opcode != CONT))
+    assert not wire.session.closed
+    wire.feed(masked(opcode, b"", fin=opcode != CONT) * 2)
+    assert wire.read()[-1] == {"op": "close", "code": 4101, "reason": "rate"}
+
+
+def test_after_our_close_a_flood_is_not_read() -> None:
+    wire = Wire()
+    wire.session.drain()
+    wire.feed(masked(PONG, b"") * 1000)
+    assert wire.transport.paused_reading
+    assert wire.kept == 0
+    before = wire.session.frames_heard
+    wire.feed(masked(PONG, b"") * 1000)
+    assert wire.session.frames_heard == before < 100
+
+
+def test_endless_empty_fragments_take_no_memory() -> None:
+    wire = Wire(acts=False)
     wire.feed(masked(TEXT, b"", fin=False))
     for _ in range(200):
         wire.feed(masked(CONT, b"", fin=False) + masked(PING, b""))
