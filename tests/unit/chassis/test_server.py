@@ -127,7 +127,7 @@ async def test_a_socket_of_the_supervisor_is_served_and_stays_open_over_a_restar
 def test_an_address_that_is_not_ours_is_told_in_one_line(host: str, port: int) -> None:
     with pytest.raises(CannotListen) as refused:
         listen(host, port)
-    assert str(refused.value).startswith("A2A_HTTP_PORT: ")
+    assert str(refused.value).startswith("A2A_HTTP_HOST, A2A_HTTP_PORT: ")
     assert "\n" not in str(refused.value)
 
 
