@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from contracts.cursor import Cursor, epoch_is_older
+from contracts.cursor import Cursor, InvalidCursor, epoch_is_older
 from contracts.errors import ErrorCode, Problem
 from services.gateway.core.log import Life, Log, Page
 
@@ -22,6 +22,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 # Streams count nanoseconds in 64 bits: until the year 2262.
 _LAST_NS = 2**63 - 1
+
+# What a client writes in a cursor's place to begin at the first stored event.
+EARLIEST = "earliest"
 
 _REFUSED = {
     "expired": ErrorCode.CURSOR_EXPIRED,
@@ -238,3 +241,18 @@ def time_ns_of(text: str) -> int | None:
         return None
     nanoseconds = int((found[3] or "")[:9].ljust(9, "0"))
     return min((moment - _EPOCH) // _SECOND * 10**9 + nanoseconds, _LAST_NS)
+
+
+def start_of(cursor: str | None, since: str | None, last: int | None) -> Start | Problem:
+    """How a client asks to begin; at most one of the three is given."""
+    if cursor == EARLIEST:
+        return Earliest()
+    if cursor is not None:
+        try:
+            return After(Cursor.parse(cursor))
+        except InvalidCursor:
+            return Problem(ErrorCode.INVALID_CURSOR)
+    if since is not None:
+        moment = time_ns_of(since)
+        return Problem(ErrorCode.INVALID_MESSAGE, "since is a time of RFC 3339") if moment is None else Since(moment)
+    return Now() if last is None else Last(last)

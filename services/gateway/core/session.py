@@ -7,7 +7,7 @@ knows nothing of sockets, masks or HTTP. A bad message is answered and harms nob
 from collections.abc import Sequence
 
 from contracts import wire
-from contracts.cursor import Cursor, InvalidCursor
+from contracts.cursor import Cursor
 from contracts.errors import CloseCode, ErrorCode, Problem
 from contracts.principal import Principal
 from services.gateway.core.access import Grant
@@ -15,12 +15,11 @@ from services.gateway.core.connection import Connection
 from services.gateway.core.fanout import Part
 from services.gateway.core.frames import PING, close_frame, text_frame
 from services.gateway.core.limits import TokenBucket
-from services.gateway.core.replay import After, Earliest, Gap, Last, Now, Since, Start, time_ns_of
+from services.gateway.core.replay import Gap, Start, start_of
 from services.gateway.core.replica import Replica
 from services.gateway.core.sink import Sink
 from services.gateway.core.subscription import Subscription
 
-EARLIEST = "earliest"
 _MALFORMED = {ErrorCode.INVALID_JSON, ErrorCode.INVALID_MESSAGE}
 _CLOSES = {
     ErrorCode.UNAUTHENTICATED: CloseCode.UNAUTHENTICATED,
@@ -228,9 +227,11 @@ class Session(Connection):
         return grant, start
 
     def _resume(self, principal: Principal, message: wire.Resume) -> None:
-        allowed = self.replica.limits.max_channels
-        if len(message.channels) > allowed:
-            return self._error(Problem(ErrorCode.TOO_MANY_SUBSCRIPTIONS, f"{allowed} channels are allowed"), message.id)
+        # Each is answered as one subscribe; but a message costs one of the client's rate, so not without a bound.
+        most = 2 * self.replica.limits.max_channels
+        if len(message.channels) > most:
+            why = f"a resume names at most {most} channels"
+            return self._error(Problem(ErrorCode.TOO_MANY_SUBSCRIPTIONS, why), message.id)
         for subscribe in message.subscribes():
             if not self.closed:
                 self._subscribe(principal, subscribe)
@@ -393,18 +394,3 @@ class Session(Connection):
     def _error(self, problem: Problem, message_id: wire.MessageId = None, channel: str | None = None) -> None:
         self.replica.tally.count(self.replica.tally.problems, problem.code.wire)
         self._send(wire.error(problem, message_id, channel))
-
-
-def start_of(cursor: str | None, since: str | None, last: int | None) -> Start | Problem:
-    """How a client asks to begin; at most one of the three is given."""
-    if cursor == EARLIEST:
-        return Earliest()
-    if cursor is not None:
-        try:
-            return After(Cursor.parse(cursor))
-        except InvalidCursor:
-            return Problem(ErrorCode.INVALID_CURSOR)
-    if since is not None:
-        moment = time_ns_of(since)
-        return Problem(ErrorCode.INVALID_MESSAGE, "since is a time of RFC 3339") if moment is None else Since(moment)
-    return Now() if last is None else Last(last)

@@ -15,9 +15,8 @@ from contracts.errors import ErrorCode, Problem, Refused
 from services.chassis.problems import problem_response
 from services.gateway.core.access import Grant
 from services.gateway.core.history import HistoryPage, HistoryReader
-from services.gateway.core.replay import Earliest, Start
+from services.gateway.core.replay import Earliest, Start, start_of
 from services.gateway.core.replica import Replica
-from services.gateway.core.session import start_of
 from services.gateway.core.stream import Stream
 from services.gateway.transports import takeover
 from services.gateway.transports.identity import Identity, cookie_name, is_plain_loopback, token_of

@@ -18,9 +18,8 @@ from services.chassis.problems import problem_response
 from services.gateway.core.access import Grant
 from services.gateway.core.eventstream import EventStream, first_bytes, parting
 from services.gateway.core.log import Page
-from services.gateway.core.replay import After, Answer, Last, NeedNewest, Now, Start
+from services.gateway.core.replay import After, Answer, Last, NeedNewest, Now, Start, start_of
 from services.gateway.core.replica import Replica
-from services.gateway.core.session import start_of
 from services.gateway.core.stream import Stream
 from services.gateway.transports.identity import Identity
 from services.gateway.transports.takeover import EXTENSION, Response, SlimProtocol
