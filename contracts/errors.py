@@ -12,7 +12,7 @@ Exception tree::
     ├── InvalidSubject       (contracts.subjects)
     ├── NotAnEvent           (contracts.envelope)
     ├── InvalidClientMessage (contracts.wire)
-    └── ContractViolation    (contracts.registry)
+    └── ContractViolation    (contracts.contract)
 """
 
 from dataclasses import dataclass, field
@@ -85,6 +85,29 @@ class ErrorCode(Enum):
     UNSUPPORTED_MEDIA_TYPE = ("unsupported_media_type", 415, False, "The content type is not supported.")
     STORE_UNAVAILABLE = ("store_unavailable", 503, True, "The event store does not answer; send the same events again.")
     STORE_FULL = ("store_full", 503, True, "The stream is full and refuses writes.")
+    # Of commands to a publisher, over HTTP.
+    INVALID_COMMAND = ("invalid_command", 422, False, "The body does not fit the command.")
+    INVALID_IDEMPOTENCY_KEY = (
+        "invalid_idempotency_key",
+        400,
+        False,
+        "Idempotency-Key is required: 1 to 128 printable ASCII characters.",
+    )
+    IDEMPOTENCY_KEY_REUSED = ("idempotency_key_reused", 422, False, "This key was used with another request.")
+    CONFLICT = ("conflict", 409, True, "Others change the same thing at the same time; send the command again.")
+    INVALID_SIGNATURE = ("invalid_signature", 401, False, "The webhook's signature does not fit, or is too old.")
+    # Of the market's own rules.
+    EXPIRY_IN_PAST = ("expiry_in_past", 422, False, "The moment of expiry has passed already.")
+    CURRENCY_MISMATCH = ("currency_mismatch", 422, False, "A deal has one currency, that of its quote.")
+    INTENT_CLOSED = ("intent_closed", 409, False, "The intent is cancelled or has expired.")
+    QUOTE_CLOSED = ("quote_closed", 409, False, "The quote is withdrawn or has expired.")
+    NEGOTIATION_CLOSED = ("negotiation_closed", 409, False, "The negotiation has ended.")
+    OFFER_EXPIRED = ("offer_expired", 409, False, "The offer has expired.")
+    NOT_YOUR_TURN = ("not_your_turn", 409, False, "The last offer is your own; the other side answers it.")
+    TOO_MANY_ROUNDS = ("too_many_rounds", 409, False, "The negotiation has had all its rounds: accept or reject.")
+    ORDER_PAID = ("order_paid", 409, False, "The order is paid or confirmed and cannot be cancelled.")
+    ORDER_CLOSED = ("order_closed", 409, False, "The order is cancelled.")
+    PAYMENT_CLOSED = ("payment_closed", 409, False, "The payment has ended already.")
 
     def __init__(self, wire: str, status: int, retryable: bool, message: str) -> None:
         self.wire = wire

@@ -1,75 +1,20 @@
 """The registry: (type, version) -> contract, and the one judgement whether an event fits (PROTOCOL §3).
 
 Publishers ask here before they store and ingest asks again; the gateway's data path never does.
+Readers ask here for an event as its newest version has it, whatever version was stored.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from contracts.contract import Contract, ContractViolation, Violation, pointer
 from contracts.envelope import LARGEST_EVENT_BYTES, MESSAGE_ID, Publication
-from contracts.errors import ContractError
-from contracts.events import market_v1
 from contracts.events.cloudevent import CloudEvent
-from contracts.subjects import MARKET, PLACEHOLDER, InvalidSubject, Layout
-
-Model = type[BaseModel]
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """One failing field: a JSON pointer (RFC 6901) into the event, and what is wrong there."""
-
-    pointer: str
-    message: str
-
-
-class ContractViolation(ContractError):
-    """The event does not fit its contract; `violations` says where."""
-
-    def __init__(self, violations: Iterable[Violation]) -> None:
-        self.violations = tuple(violations)
-        super().__init__("; ".join(f"{v.pointer or '/'}: {v.message}" for v in self.violations))
-
-
-@dataclass(frozen=True)
-class Contract:
-    """One version of one type of event."""
-
-    type: str
-    version: int
-    model: Model
-    stream: str
-    layout: Layout
-    # Subject token -> the `data` field that must equal it.
-    keys: Mapping[str, str]
-    # Tokens with a value of their own, as the kind of aggregate.
-    fixed: Mapping[str, str]
-    # A whole `data` that fits, for the schema's example.
-    example: Mapping[str, Any]
-
-    @property
-    def urn(self) -> str:
-        """The `dataschema` of its events."""
-        return f"urn:a2a:contract:{self.type}:{self.version}"
-
-    def subject_of(self, data: Mapping[str, Any]) -> str:
-        """The one subject that an event with this `data` may have.
-
-        Raises:
-            InvalidSubject: a key field is not an id.
-            KeyError: a key field is missing.
-        """
-        keys = {token: value for token, value in self.fixed.items() if value != PLACEHOLDER}
-        return self.layout.build({**keys, **{token: data[name] for token, name in self.keys.items()}})
-
-
-def pointer(location: Iterable[str | int]) -> str:
-    """The JSON pointer of a path of keys and indices (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+from contracts.market import MARKET_EVENTS
+from contracts.subjects import InvalidSubject
 
 
 def _violations(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[Violation]:
@@ -81,6 +26,15 @@ class Registry:
 
     def __init__(self, contracts: Iterable[Contract]) -> None:
         self._contracts = {(contract.type, contract.version): contract for contract in contracts}
+        self._newest: dict[str, Contract] = {}
+        for (kind, _), contract in sorted(self._contracts.items(), key=lambda item: item[0]):
+            before = self._newest.get(kind)
+            if before is not None and (before.version + 1 != contract.version or before.upcast is None):
+                raise ValueError(f"{kind}: version {before.version} has no upcaster to version {contract.version}")
+            self._newest[kind] = contract
+        for contract in self._newest.values():
+            if contract.upcast is not None:
+                raise ValueError(f"{contract.type}: the newest version, {contract.version}, has an upcaster")
 
     def __iter__(self) -> Iterator[Contract]:
         return iter(self._contracts.values())
@@ -88,6 +42,24 @@ class Registry:
     def find(self, kind: str, version: int) -> Contract | None:
         """The contract of this type and version, or None."""
         return self._contracts.get((kind, version))
+
+    def newest(self, kind: str) -> Contract | None:
+        """The contract of this type's newest version, or None."""
+        return self._newest.get(kind)
+
+    def upcast(self, event: CloudEvent) -> CloudEvent:
+        """The event as its type's newest version has it, version by version; one of the newest as it is.
+
+        Raises:
+            ContractViolation: no contract is registered for its type and version.
+        """
+        contract = self._contract_of(event)
+        while contract.upcast is not None:
+            data = contract.upcast(event)
+            contract = self._contracts[contract.type, contract.version + 1]
+            update = {"schemaversion": contract.version, "dataschema": contract.urn, "data": data}
+            event = event.model_copy(update=update)
+        return event
 
     def check(self, document: object) -> tuple[Contract, CloudEvent]:
         """Judge one decoded CloudEvent against its contract and its subject.
@@ -156,68 +128,5 @@ def _misplaced(contract: Contract, event: CloudEvent, data: BaseModel) -> Iterat
         if tokens[token] != value:
             yield Violation(pointer(("data", name)), f"must equal the subject's {token}, {tokens[token]!r}")
 
-
-_DEAL_KEYS = {"intent": "intent_id", "buyer": "buyer_id", "node": "node_id"}
-_DEAL = {"intent_id": "intent_7f3a", "buyer_id": "buyer_ada", "node_id": "node_oslo"}
-_PRICE = {"amount": "1250.00", "currency": "EUR"}
-
-
-def _market(kind: str, model: Model, aggregate: str, id_field: str, example: Mapping[str, Any]) -> Contract:
-    keys = {**_DEAL_KEYS, "aggregate_id": id_field}
-    return Contract(kind, 1, model, "MARKET", MARKET, keys, {"aggregate": aggregate}, {**_DEAL, **example})
-
-
-MARKET_EVENTS = (
-    Contract(
-        "INTENT_CREATED",
-        1,
-        market_v1.IntentCreated,
-        "MARKET",
-        MARKET,
-        {"intent": "intent_id", "buyer": "buyer_id", "aggregate_id": "intent_id"},
-        {"aggregate": "intent", "node": PLACEHOLDER},
-        {
-            "intent_id": "intent_7f3a",
-            "buyer_id": "buyer_ada",
-            "title": "200 hours of GPU time",
-            "quantity": 200,
-            "budget": {"amount": "1500.00", "currency": "EUR"},
-            "expires_at": "2026-12-01T12:00:00Z",
-        },
-    ),
-    _market(
-        "QUOTE_RECEIVED",
-        market_v1.QuoteReceived,
-        "quote",
-        "quote_id",
-        {"quote_id": "quote_91c0", "price": _PRICE, "valid_until": "2026-11-30T12:00:00Z"},
-    ),
-    _market(
-        "NEGOTIATION_STARTED",
-        market_v1.NegotiationStarted,
-        "negotiation",
-        "negotiation_id",
-        {
-            "negotiation_id": "negotiation_22d1",
-            "quote_id": "quote_91c0",
-            "opening_offer": {"amount": "1100.00", "currency": "EUR"},
-            "expires_at": "2026-11-29T12:00:00Z",
-        },
-    ),
-    _market(
-        "ORDER_CREATED",
-        market_v1.OrderCreated,
-        "order",
-        "order_id",
-        {"order_id": "order_5be8", "negotiation_id": "negotiation_22d1", "total": _PRICE},
-    ),
-    _market(
-        "PAYMENT_SUCCEEDED",
-        market_v1.PaymentSucceeded,
-        "payment",
-        "order_id",
-        {"order_id": "order_5be8", "amount": _PRICE, "reference": "psp-2026-000417"},
-    ),
-)
 
 REGISTRY = Registry(MARKET_EVENTS)

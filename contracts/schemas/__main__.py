@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from contracts.contract import Contract
 from contracts.events.cloudevent import CloudEvent
-from contracts.registry import REGISTRY, Contract
+from contracts.registry import REGISTRY
 
 FOLDER = Path(__file__).parent
 

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from contracts.contract import ContractViolation, Violation, pointer
 from contracts.cursor import Cursor
 from contracts.envelope import Publication
 from contracts.errors import ErrorCode, Problem, Refused
-from contracts.registry import ContractViolation, Registry, Violation, pointer
+from contracts.registry import Registry
 
 MOST_EVENTS = 500
 # A batch of 500 that is wrong throughout would be answered with megabytes; the first failures tell enough.

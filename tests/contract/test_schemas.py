@@ -11,12 +11,13 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
 import contracts.schemas
-from contracts.registry import REGISTRY, Contract, ContractViolation
+from contracts.contract import Contract, ContractViolation
+from contracts.registry import REGISTRY
 from contracts.schemas import __main__ as generator
 from tests.harness.events import event
 
 FOLDER = Path(contracts.schemas.__path__[0])
-EACH_CONTRACT = pytest.mark.parametrize("contract", list(REGISTRY), ids=lambda contract: contract.type)
+EACH_CONTRACT = pytest.mark.parametrize("contract", list(REGISTRY), ids=lambda one: f"{one.type}.{one.version}")
 
 
 def committed(contract: Contract) -> Any:
@@ -47,12 +48,12 @@ def test_an_example_fits_its_schema_and_its_contract(contract: Contract) -> None
 
 @EACH_CONTRACT
 def test_what_a_publisher_sends_fits_the_schema(contract: Contract) -> None:
-    assert takes(contract, event(contract.type))
+    assert takes(contract, event(contract.type, version=contract.version))
 
 
 @EACH_CONTRACT
 def test_a_required_field_left_out_fits_neither(contract: Contract) -> None:
-    whole = event(contract.type)
+    whole = event(contract.type, version=contract.version)
     schema = committed(contract)
     for field in schema["properties"]["data"]["required"]:
         document = copy.deepcopy(whole)
@@ -66,7 +67,7 @@ def test_a_required_field_left_out_fits_neither(contract: Contract) -> None:
 @EACH_CONTRACT
 @pytest.mark.parametrize("value", [None, 7, True, [], {}, "", " ", "a.b", 1.5])
 def test_what_the_schema_refuses_the_registry_refuses_too(contract: Contract, value: Any) -> None:
-    whole = event(contract.type)
+    whole = event(contract.type, version=contract.version)
     for part, fields in (("", list(whole)), ("data", list(whole["data"]))):
         for field in fields:
             document = copy.deepcopy(whole)

@@ -4,9 +4,12 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from contracts.registry import REGISTRY, Contract
+from contracts.contract import Contract
+from contracts.registry import REGISTRY
 
-TYPES = tuple(contract.type for contract in REGISTRY)
+TYPES = tuple(dict.fromkeys(contract.type for contract in REGISTRY))
+# The shortest deal there is, in its order.
+STORY = ("INTENT_CREATED", "QUOTE_RECEIVED", "NEGOTIATION_STARTED", "ORDER_CREATED", "PAYMENT_SUCCEEDED")
 
 
 def fresh(prefix: str) -> str:
@@ -17,18 +20,19 @@ def fresh(prefix: str) -> str:
 def event(
     kind: str,
     *,
+    version: int | None = None,
     event_id: str | None = None,
     data: dict[str, Any] | None = None,
     attributes: dict[str, Any] | None = None,
     **ids: str,
 ) -> dict[str, Any]:
-    """One CloudEvent document of type `kind`.
+    """One CloudEvent document of type `kind`, of the newest version unless another is named.
 
     `ids` are keys of the deal without their `_id`: `event("ORDER_CREATED", buyer="b1", order="o1")`;
     those not named are fresh. The subject follows from them. `data` and `attributes` replace or add
     members of the payload and of the envelope afterwards, to make an event that does not fit.
     """
-    contract = _contract(kind)
+    contract = _contract(kind, version)
     payload = dict(contract.example)
     for name in payload:
         if name.endswith("_id"):
@@ -51,16 +55,19 @@ def event(
 
 
 def deal(**ids: str) -> list[dict[str, Any]]:
-    """One event of each type, all of the same deal, in the order in which a deal has them."""
+    """One event of each type of the story, all of the same deal."""
     names = ("intent", "buyer", "node", "quote", "negotiation", "order")
     known = {name: ids.get(name) or fresh(name) for name in names}
     found = []
-    for kind in TYPES:
+    for kind in STORY:
         wanted = {name.removesuffix("_id") for name in _contract(kind).example if name.endswith("_id")}
         ids_of_kind: Any = {name: value for name, value in known.items() if name in wanted}
         found.append(event(kind, **ids_of_kind))
     return found
 
 
-def _contract(kind: str) -> Contract:
-    return max((c for c in REGISTRY if c.type == kind), key=lambda c: c.version)
+def _contract(kind: str, version: int | None = None) -> Contract:
+    contract = REGISTRY.newest(kind) if version is None else REGISTRY.find(kind, version)
+    if contract is None:
+        raise LookupError(f"no contract for {kind}")
+    return contract

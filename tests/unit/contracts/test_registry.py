@@ -1,13 +1,17 @@
 import json
 import math
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from pydantic import BaseModel
 
+from contracts.contract import Contract, ContractViolation, Violation, pointer
 from contracts.envelope import LARGEST_EVENT_BYTES, read
-from contracts.registry import REGISTRY, Contract, ContractViolation, Registry, Violation, pointer
+from contracts.events.cloudevent import CloudEvent
+from contracts.registry import REGISTRY, Registry
 from contracts.subjects import PLAN, InvalidSubject
 from tests.harness.events import TYPES, deal, event
 from tests.unit.contracts.strategies import IDS
@@ -226,3 +230,79 @@ def test_a_domain_of_ones_own_registers_without_touching_the_others() -> None:
     assert registry.find("NOTE_LEFT", 1) is None
     with pytest.raises(InvalidSubject):
         contract.subject_of({"plan_id": "p", "owner": "a.b"})
+
+
+def started_v1(**data: Any) -> dict[str, Any]:
+    return event("NEGOTIATION_STARTED", version=1, data=data, attributes={"time": "2026-11-20T10:00:00Z"})
+
+
+def upcast(document: dict[str, Any]) -> CloudEvent:
+    return REGISTRY.upcast(REGISTRY.check(document)[1])
+
+
+def test_an_old_version_becomes_the_newest_and_fits_it() -> None:
+    old = started_v1(opening_offer={"amount": "7.5", "currency": "EUR"}, expires_at="2026-11-29T12:00:00Z")
+    new = upcast(old)
+    assert (new.schemaversion, new.dataschema) == (2, "urn:a2a:contract:NEGOTIATION_STARTED:2")
+    assert new.data["quantity"] == 1
+    assert new.data["offer"] == {
+        "round": 1,
+        "by": "buyer",
+        "price": {"amount": "7.5", "currency": "EUR"},
+        "expires_at": "2026-11-29T12:00:00Z",
+    }
+    assert (new.id, new.subject, new.time) == (old["id"], old["subject"], datetime(2026, 11, 20, 10, tzinfo=UTC))
+    REGISTRY.check(json.loads(new.model_dump_json(exclude_unset=True)))
+
+
+def test_an_opening_offer_without_an_end_stands_for_seven_days() -> None:
+    assert upcast(started_v1(expires_at=None)).data["offer"]["expires_at"] == "2026-11-27T10:00:00Z"
+
+
+def test_an_opening_offer_in_the_calendars_last_week_upcasts_too() -> None:
+    document = {**started_v1(expires_at=None), "time": "9999-12-31T23:59:59Z"}
+    assert upcast(document).data["offer"]["expires_at"].startswith("9999-12-31T23:59:59")
+
+
+def test_an_event_of_the_newest_version_is_upcast_to_itself() -> None:
+    document = event("ORDER_CREATED")
+    assert upcast(document) == REGISTRY.check(document)[1]
+
+
+def test_fields_that_no_version_knows_survive_the_upcaster() -> None:
+    assert upcast(started_v1(note="kept")).data["note"] == "kept"
+
+
+def test_an_old_version_may_still_be_published_and_says_it_is_deprecated() -> None:
+    assert REGISTRY.publication(started_v1()).stream == "MARKET"
+    assert [contract.version for contract in REGISTRY if contract.deprecated] == [1]
+
+
+def _versions(*versions: tuple[int, bool]) -> list[Contract]:
+    layout = {"owner": "owner", "plan": "plan_id"}
+    return [
+        Contract("NOTE_LEFT", version, _Note, "PLANS", PLAN, layout, {}, {}, (lambda event: event.data) if up else None)
+        for version, up in versions
+    ]
+
+
+@pytest.mark.parametrize(
+    "versions", [[(1, False), (2, False)], [(1, True), (3, False)], [(1, True)], [(1, True), (2, True)]]
+)
+def test_a_registry_without_a_way_from_each_version_to_the_newest_is_refused(versions: list[tuple[int, bool]]) -> None:
+    with pytest.raises(ValueError, match="NOTE_LEFT"):
+        Registry(_versions(*versions))
+
+
+def test_upcasters_are_applied_one_after_the_other() -> None:
+    def counted(event: CloudEvent) -> dict[str, Any]:
+        return {**event.data, "seen": [*event.data.get("seen", []), event.schemaversion]}
+
+    registry = Registry(
+        [replace(c, upcast=counted if c.upcast else None) for c in _versions((1, True), (2, True), (3, False))]
+    )
+    first = CloudEvent.model_validate({**event("ORDER_CREATED"), "type": "NOTE_LEFT"})
+    last = registry.upcast(first)
+    assert (last.data["seen"], last.schemaversion) == ([1, 2], 3)
+    assert registry.newest("NOTE_LEFT") is registry.find("NOTE_LEFT", 3)
+    assert registry.newest("NOTE_LOST") is None
