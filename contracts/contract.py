@@ -74,6 +74,16 @@ class Contract:
         return self.layout.build({**keys, **{token: data[name] for token, name in self.keys.items()}})
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event that was judged and fits, as its type's newest version has it."""
+
+    contract: Contract
+    envelope: CloudEvent
+    # The contract's own model: `match event.data` on its class.
+    data: BaseModel
+
+
 def pointer(location: Iterable[str | int]) -> str:
     """The JSON pointer of a path of keys and indices (RFC 6901)."""
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from contracts.contract import Contract, ContractViolation, Violation, pointer
+from contracts.contract import Contract, ContractViolation, Event, Violation, pointer
 from contracts.envelope import LARGEST_EVENT_BYTES, MESSAGE_ID, Publication
 from contracts.events.cloudevent import CloudEvent
 from contracts.market import MARKET_EVENTS
@@ -67,6 +67,23 @@ class Registry:
         Raises:
             ContractViolation: names every failing field by JSON pointer.
         """
+        contract, event, _ = self._judged(document)
+        return contract, event
+
+    def read(self, document: object) -> Event:
+        """One stored event as the newest version of its type has it, whatever version was stored.
+
+        Raises:
+            ContractViolation: the event does not fit the contract that it names.
+        """
+        contract, envelope, data = self._judged(document)
+        if contract.upcast is not None:
+            envelope = self.upcast(envelope)
+            contract = self._contract_of(envelope)
+            data = contract.model.model_validate(envelope.data)
+        return Event(contract, envelope, data)
+
+    def _judged(self, document: object) -> tuple[Contract, CloudEvent, BaseModel]:
         try:
             event = CloudEvent.model_validate(document)
         except ValidationError as error:
@@ -81,7 +98,7 @@ class Registry:
             found.append(Violation("/dataschema", f"must be {contract.urn}"))
         if found:
             raise ContractViolation(found)
-        return contract, event
+        return contract, event, data
 
     def publication(self, document: Mapping[str, Any]) -> Publication:
         """The event as it is stored: subject, headers and bytes, after `check`.
