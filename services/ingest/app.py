@@ -9,16 +9,16 @@ from starlette.applications import Starlette
 from contracts.registry import REGISTRY
 from contracts.topology import streams as topology
 from services.chassis.auth import TokenVerifier
+from services.chassis.bodies import Bodies
 from services.chassis.catalogue import catalogue_routes
 from services.chassis.health import health_routes
 from services.chassis.problems import EXCEPTION_HANDLERS
+from services.chassis.streams import Streams
 from services.chassis.telemetry import logger, metrics_registry
-from services.ingest.body import Bodies
 from services.ingest.metrics import metrics_in
 from services.ingest.routes import EventRoutes
 from services.ingest.settings import IngestSettings
 from services.ingest.store import JetStreamStore
-from services.ingest.streams import Streams
 
 
 def build(settings: IngestSettings, verifier: TokenVerifier, on_fatal: Callable[[str], None]) -> Starlette:
@@ -28,6 +28,7 @@ def build(settings: IngestSettings, verifier: TokenVerifier, on_fatal: Callable[
     metrics = metrics_in(registry)
     streams = Streams(
         settings.nats_url,
+        name="ingest",
         specs=topology(market_max_bytes=settings.market_max_bytes, replicas=settings.stream_replicas),
         needed=dict.fromkeys(contract.stream for contract in REGISTRY),
         declare=settings.declare,

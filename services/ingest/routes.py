@@ -17,8 +17,8 @@ from contracts.errors import ErrorCode, Problem, Refused
 from contracts.principal import SERVICE
 from contracts.registry import Registry
 from services.chassis.auth import TokenVerifier
+from services.chassis.bodies import Bodies
 from services.chassis.problems import problem_response
-from services.ingest.body import Bodies
 from services.ingest.domain import InvalidEvents, NotStored, Store, Stored, read_batch, read_event
 
 _Read = Callable[[bytes, Registry], list[Publication]]

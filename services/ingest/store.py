@@ -17,9 +17,9 @@ from contracts.cursor import Cursor
 from contracts.envelope import Publication
 from contracts.errors import ErrorCode, Problem
 from services.chassis.jetstream import JetStreamError
+from services.chassis.streams import NATS_ERRORS, Life, Streams
 from services.ingest.domain import NotStored, Stored
 from services.ingest.metrics import Metrics
-from services.ingest.streams import NATS_ERRORS, Life, Streams
 
 # One try for each.
 _PAUSES_SECONDS = (0.0, 0.1, 0.4)

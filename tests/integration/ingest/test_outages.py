@@ -107,7 +107,7 @@ async def test_a_nats_that_stands_still_is_told_and_a_repetition_stores_once(fre
 async def test_readiness_falls_while_jetstream_does_not_answer_and_returns(
     fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.ingest.streams.SURVEY_SECONDS", 0.1)
+    monkeypatch.setattr("services.chassis.streams.SURVEY_SECONDS", 0.1)
     monkeypatch.setattr("services.chassis.jetstream.REQUEST_SECONDS", 0.2)
     async with publishing(fresh_nats.url) as publisher:
         await publisher.ready()
@@ -217,7 +217,7 @@ async def test_a_nats_that_lost_its_data_gives_the_new_epoch_and_not_the_old(fre
 async def test_a_stream_that_is_gone_is_not_made_behind_the_operators_back(
     fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.ingest.streams.SURVEY_SECONDS", 0.1)
+    monkeypatch.setattr("services.chassis.streams.SURVEY_SECONDS", 0.1)
     async with publishing(fresh_nats.url) as publisher, looking_at(fresh_nats.url) as nats:
         await publisher.ready()
         await forget(nats)

@@ -13,8 +13,8 @@ from contracts.envelope import BATCH_CONTENT_TYPE, CONTENT_TYPE, LARGEST_EVENT_B
 from contracts.errors import ErrorCode, Problem
 from contracts.registry import REGISTRY
 from services.chassis.auth import TokenVerifier
+from services.chassis.bodies import Bodies
 from services.chassis.problems import EXCEPTION_HANDLERS
-from services.ingest.body import Bodies
 from services.ingest.domain import NotStored, Stored
 from services.ingest.routes import EventRoutes
 from tests.harness.events import event

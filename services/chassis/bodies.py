@@ -47,7 +47,7 @@ class Bodies:
                     if len(body) > limit:
                         raise _too_large(limit)
                     if self.held_bytes > self._most_bytes:
-                        raise Refused(Problem(ErrorCode.RATE_LIMITED, "too many events at once; slow down", _RETRY_MS))
+                        raise Refused(Problem(ErrorCode.RATE_LIMITED, "too much at once; slow down", _RETRY_MS))
         except TimeoutError as error:
             why = f"the body took longer than {self._seconds:g} s"
             raise Refused(Problem(ErrorCode.INVALID_MESSAGE, why, retryable=True)) from error

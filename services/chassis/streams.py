@@ -64,6 +64,7 @@ class Streams:
         self,
         url: str,
         *,
+        name: str,
         specs: Sequence[StreamSpec],
         needed: Iterable[str],
         declare: bool,
@@ -71,6 +72,8 @@ class Streams:
         log: BoundLogger,
     ) -> None:
         self._url = url
+        # What the connection is called at the server.
+        self._name = name
         self._specs = specs
         self._needed = tuple(needed)
         # Whether the streams are still to be made.
@@ -129,7 +132,7 @@ class Streams:
         delay = _FIRST_DELAY_SECONDS
         while is_wanted():
             try:
-                return await connect(self._url, name="ingest", log=self._log)
+                return await connect(self._url, name=self._name, log=self._log)
             except NATS_ERRORS as error:
                 why = str(error) or type(error).__name__
                 self._log.warning("waiting_for_nats", url=self._place, error=why, next_try_seconds=delay)
