@@ -20,6 +20,7 @@ _LONGEST_STALL_SECONDS = 3600.0
 class Fault(Enum):
     """Why a mirror is made again."""
 
+    CANNOT_REPLICATE = "it writes to disk in its own time, and such a stream can have one copy only"
     NOT_WHOLE = "it is not made as a copy of the whole stream, in files"
     OTHER_LIFE = "it is of an earlier life of the stream"
     BEYOND_END = "it goes on beyond the end of the stream"
@@ -76,6 +77,8 @@ class Judge:
             return Fault.NOT_WHOLE
         if self._is_of_other_life(look):
             return Fault.OTHER_LIFE
+        if mirror.config.get("persist_mode") == "async" and stream.replicas > 1:
+            return Fault.CANNOT_REPLICATE
         if mirror.last > stream.last:
             return Fault.BEYOND_END
         # All three look, so that each sees every round.

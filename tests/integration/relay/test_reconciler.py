@@ -209,6 +209,32 @@ async def test_a_mirror_that_was_wiped_is_made_again(client: Client, reconciler:
     await is_copy(client, 5)
 
 
+async def test_a_mirror_whose_server_was_killed_holds_what_its_stream_holds(
+    fresh_nats: EmbeddedNats, client: Client, reconciler: Reconciler
+) -> None:
+    await reconciler.round()
+    assert (await config(client, "MARKET_REPLAY"))["persist_mode"] == "async"
+    await publish(client, 300)
+    await asyncio.to_thread(fresh_nats.kill)
+    await asyncio.to_thread(fresh_nats.start)
+    await until(lambda: client.is_connected, what="the client is back")
+    await publish(client, 5, start=300)
+    await is_copy(client, 305)
+    assert market(await reconciler.round()).is_as_declared
+
+
+async def test_a_mirror_made_before_it_wrote_in_its_own_time_is_left_as_it_is(
+    client: Client, reconciler: Reconciler
+) -> None:
+    await reconciler.round()
+    now = await config(client, "MARKET_REPLAY")
+    await request(client, "STREAM.DELETE.MARKET_REPLAY")
+    await request(client, "STREAM.CREATE.MARKET_REPLAY", {**now, "persist_mode": "default"})
+    assert market(await reconciler.round()).is_as_declared
+    assert market(await reconciler.round()).corrected == []
+    assert "persist_mode" not in await config(client, "MARKET_REPLAY")
+
+
 async def test_a_mirror_with_a_hole_is_made_again(client: Client, reconciler: Reconciler) -> None:
     await reconciler.round()
     await publish(client, 5)

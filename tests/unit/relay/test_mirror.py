@@ -64,6 +64,12 @@ def test_a_mirror_of_a_part_or_in_memory_is_made_again(judge: Judge, differing: 
     assert judge.judge(look(mirror(**differing)), 0) is Fault.NOT_WHOLE
 
 
+def test_a_mirror_that_cannot_have_the_copies_its_stream_has_is_made_again(judge: Judge) -> None:
+    written_late = mirror(persist_mode="async")
+    assert judge.judge(look(written_late), 0) is None
+    assert judge.judge(look(written_late, info(name="MARKET", num_replicas=3)), 0) is Fault.CANNOT_REPLICATE
+
+
 def test_a_beginning_that_is_missing_twice_is_lost(judge: Judge) -> None:
     assert judge.judge(look(mirror(5, 10)), 0) is None
     assert judge.judge(look(mirror(5, 10)), 5) is Fault.LOST_START
