@@ -1,89 +1,78 @@
-"""Write the JSON Schemas from the registry, or with --check say which of them are not as the registry has them."""
+"""Write the JSON Schemas and the AsyncAPI document from the registry, or with --check say what is out of date.
+
+A schema that was committed is published: what would break its readers or writers is refused, and then nothing is
+written at all.
+"""
 
 import argparse
 import json
+import re
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from contracts.contract import Contract
-from contracts.events.cloudevent import CloudEvent
 from contracts.registry import REGISTRY
+from contracts.schemas.compatibility import changes
+from contracts.schemas.event import file_name, schema
 
 FOLDER = Path(__file__).parent
+_SCHEMA_FILE = re.compile(r"([A-Z][A-Z0-9_]*)\.([0-9]+)\.json", re.ASCII)
 
 
-def example(contract: Contract) -> dict[str, Any]:
-    """A whole CloudEvent that fits the contract."""
-    return {
-        "specversion": "1.0",
-        "id": "0199e2f4-6d1c-7c3a-9a57-3f2f6c0d8e11",
-        "source": "urn:a2a:service:deals",
-        "type": contract.type,
-        "time": "2026-11-20T10:00:00Z",
-        "subject": contract.subject_of(contract.example),
-        "dataschema": contract.urn,
-        "datacontenttype": "application/json",
-        "schemaversion": contract.version,
-        "correlationid": "intent_7f3a",
-        "data": dict(contract.example),
-    }
+def documents(contracts: Iterable[Contract]) -> dict[str, Any]:
+    """File name -> JSON Schema, for every contract."""
+    return {file_name(contract): schema(contract) for contract in contracts}
 
 
-def schema(contract: Contract) -> dict[str, Any]:
-    """The JSON Schema of the whole CloudEvent, `data` included."""
-    envelope = CloudEvent.model_json_schema(mode="serialization")
-    data = contract.model.model_json_schema(mode="serialization", ref_template="#/$defs/{model}")
-    definitions = {**envelope.pop("$defs", {}), **data.pop("$defs", {})}
-    properties = {
-        **envelope["properties"],
-        "type": {"const": contract.type},
-        "schemaversion": {"const": contract.version},
-        "dataschema": {"const": contract.urn},
-        "data": data,
-    }
-    required = [*envelope["required"], "specversion", "datacontenttype"]
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": contract.urn,
-        "title": f"{contract.type} version {contract.version}",
-        "description": data.get("description", ""),
-        "type": "object",
-        "properties": properties,
-        "required": sorted(dict.fromkeys(required)),
-        "$defs": definitions,
-        "x-subject": {
-            "pattern": ".".join((contract.layout.prefix, *(f"<{token}>" for token in contract.layout.tokens))),
-            "fixed": dict(contract.fixed),
-            "keys": {token: f"/data/{name}" for token, name in contract.keys.items()},
-        },
-        "examples": [example(contract)],
-    }
+def text_of(document: Any) -> str:
+    """A document as it is committed."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
-def rendered() -> dict[str, str]:
-    """File name -> text, for every contract."""
-    return {f"{c.type}.{c.version}.json": json.dumps(schema(c), indent=2, ensure_ascii=False) + "\n" for c in REGISTRY}
+def refusals(present: Mapping[str, Any], folder: Path) -> list[str]:
+    """What may not be done to the schemas in `folder`, a sentence each."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        named = _SCHEMA_FILE.fullmatch(path.name)
+        if named is None:
+            continue
+        kind, version = named[1], int(named[2])
+        if path.name not in present:
+            found.append(f"{kind} version {version} was removed: events of it are stored; keep it beside a new version")
+            continue
+        for change in changes(json.loads(path.read_text()), present[path.name]):
+            where = change.pointer or "the event"
+            found.append(
+                f"{kind} version {version}: {where} {change.what}; make it a new version, {kind}.{version + 1}"
+            )
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the files, or check them; 1 where a check fails."""
+    """Write the files, or check them; 1 where a check fails or a change is refused."""
     parser = argparse.ArgumentParser(prog="python -m contracts.schemas", description=__doc__)
     parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit 1 where a committed schema is out of date"
+        "--check", action="store_true", help="change nothing; exit 1 where a committed file is out of date"
     )
     options = parser.parse_args(arguments)
-    stale = []
-    for name, text in rendered().items():
-        path = FOLDER / name
-        if path.exists() and path.read_text() == text:
-            continue
-        stale.append(name)
-        if not options.check:
-            path.write_text(text)
+    present = documents(REGISTRY)
+    refused = refusals(present, FOLDER)
+    for line in refused:
+        print(f"error: {line}", file=sys.stderr)
+    if refused:
+        return 1
+    stale = [name for name, document in present.items() if not _is(FOLDER / name, text_of(document))]
     for name in stale:
+        if not options.check:
+            (FOLDER / name).write_text(text_of(present[name]))
         print(f"{name}: {'not as the registry has it; run `task contracts`' if options.check else 'written'}")
     return 1 if options.check and stale else 0
+
+
+def _is(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text() == text
 
 
 if __name__ == "__main__":

@@ -29,9 +29,7 @@ def takes(contract: Contract, document: Any) -> bool:
 
 
 def test_the_committed_files_are_exactly_what_the_registry_renders() -> None:
-    assert {
-        path.name: path.read_text() for path in FOLDER.glob("*.json") if path.name[0].isupper()
-    } == generator.rendered()
+    assert {path.name: path.read_text() for path in FOLDER.glob("*.json") if path.name[0].isupper()} == rendered()
 
 
 @EACH_CONTRACT
@@ -77,6 +75,10 @@ def test_what_the_schema_refuses_the_registry_refuses_too(contract: Contract, va
                     REGISTRY.publication(document)
 
 
+def rendered() -> dict[str, str]:
+    return {name: generator.text_of(document) for name, document in generator.documents(REGISTRY).items()}
+
+
 @pytest.mark.parametrize("arguments", [["--check"], []])
 def test_nothing_is_written_and_nothing_told_where_all_is_up_to_date(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -85,25 +87,82 @@ def test_nothing_is_written_and_nothing_told_where_all_is_up_to_date(
     assert capsys.readouterr().out == ""
 
 
-def test_a_check_names_what_is_out_of_date_and_leaves_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(generator, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_a_check_names_what_is_out_of_date_and_leaves_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert generator.main(["--check"]) == 1
     told = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in told] == list(generator.rendered())
-    assert list(tmp_path.iterdir()) == []
+    assert [line.split(":")[0] for line in told] == list(rendered())
+    assert list(folder.iterdir()) == []
 
 
-def test_a_run_writes_what_is_missing_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(generator, "FOLDER", tmp_path)
+def test_a_run_writes_what_is_missing_and_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert generator.main([]) == 0
-    assert capsys.readouterr().out.count(": written") == len(list(REGISTRY))
+    assert capsys.readouterr().out.count(": written") == len(rendered())
+    assert {path.name: path.read_text() for path in folder.iterdir()} == rendered()
     assert generator.main(["--check"]) == 0
-    (tmp_path / "ORDER_CREATED.1.json").write_text("{}\n")
+
+
+def committed_in(folder: Path, name: str, **changed: Any) -> str:
+    """Commit the schema `name` with fields of its data as they are in `changed`, or without those that are None."""
+    schema = json.loads(rendered()[name])
+    for field, value in changed.items():
+        data = schema["properties"]["data"]
+        data["properties"][field] = value
+        if value is None:
+            del data["properties"][field]
+            data["required"] = [name for name in data["required"] if name != field]
+    text = generator.text_of(schema)
+    (folder / name).write_text(text)
+    return text
+
+
+def test_an_optional_field_that_is_added_is_written(folder: Path) -> None:
+    committed_in(folder, "PAYMENT_SUCCEEDED.1.json", webhook_id=None)
     assert generator.main(["--check"]) == 1
+    assert generator.main([]) == 0
+    assert (folder / "PAYMENT_SUCCEEDED.1.json").read_text() == rendered()["PAYMENT_SUCCEEDED.1.json"]
+
+
+@pytest.mark.parametrize("arguments", [["--check"], []])
+@pytest.mark.parametrize(
+    ("name", "changed", "told"),
+    [
+        ("ORDER_CREATED.1.json", {"note": {"type": "string"}}, "ORDER_CREATED version 1: /data/note was removed"),
+        ("ORDER_CREATED.1.json", {"total": {"type": "string"}}, "ORDER_CREATED version 1: /data/total was retyped"),
+        (
+            "ORDER_CREATED.1.json",
+            {"order_id": {"type": "string"}},
+            "ORDER_CREATED version 1: /data/order_id was narrowed",
+        ),
+        ("ORDER_CREATED.1.json", {"order_id": None}, "ORDER_CREATED version 1: /data/order_id is newly required"),
+    ],
+)
+def test_what_needs_a_new_version_is_refused_by_name_and_nothing_is_written(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    changed: dict[str, Any],
+    told: str,
+    arguments: list[str],
+) -> None:
+    before = committed_in(folder, name, **changed)
+    assert generator.main(arguments) == 1
+    refused = capsys.readouterr().err
+    assert f"error: {told}" in refused
+    assert f"make it a new version, {name.split('.', maxsplit=1)[0]}.2" in refused
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {name: before}
+
+
+def test_a_version_whose_events_are_stored_cannot_be_removed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "ORDER_LOST.3.json").write_text("{}\n")
+    assert generator.main([]) == 1
+    assert "ORDER_LOST version 3 was removed" in capsys.readouterr().err
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_the_command_exits_as_the_check_ends() -> None:
