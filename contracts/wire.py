@@ -5,6 +5,7 @@ This file decides their form; what they cause is the session's business.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -216,6 +217,7 @@ def error(problem: Problem, message_id: MessageId = None, channel: str | None = 
     return _encode({**fields, "error": problem.as_wire()})
 
 
+@lru_cache(maxsize=16_384)
 def event_prefix(channel: str) -> bytes:
     """What precedes the cursor's sequence in an event message of `channel`; the channel's grammar needs no escaping."""
     return b'{"op":"event","channel":"%b","cursor":"' % channel.encode()

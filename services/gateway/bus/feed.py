@@ -32,11 +32,12 @@ _SHORTEST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 # A batch is written when the loop comes round. Where it holds this many events by then, more are on their way: it waits
 # for as long as each pause brings as many again (32,000 a second), so that a connection gets several by one write.
-# It never waits longer than this, nor holds more than that.
+# It never waits longer than this, nor holds more than those.
 _BURST_EVENTS = 32
 _BURST_PAUSE_SECONDS = 0.001
 _BURST_SECONDS = 0.03
 _BATCH_EVENTS = 4096
+_BATCH_BYTES = 4 * 1024**2
 _INACTIVE_SECONDS = 10
 _FAILURES = (nats.errors.Error, NotConnected, jetstream.JetStreamError, TimeoutError, OSError)
 
@@ -150,6 +151,7 @@ class _Consumer:
         self._subscription: Subscription | None = None
         # Entries taken in this turn of the loop, and the sequence reached with them.
         self._batch: list[Entry] = []
+        self._batch_bytes = 0
         self._high = stream.log.high
         self._flush_is_due = False
         # How much of the batch was here when it was last looked at, and until when it may wait for more.
@@ -241,7 +243,8 @@ class _Consumer:
         entry = self._decoder.entry(self._stream.log.life, sequence, time_ns, subject.decode(), payload)
         if entry is not None:
             self._batch.append(entry)
-        if len(self._batch) >= _BATCH_EVENTS:
+            self._batch_bytes += len(payload)
+        if len(self._batch) >= _BATCH_EVENTS or self._batch_bytes >= _BATCH_BYTES:
             self._flush()
         elif not self._flush_is_due:
             self._flush_is_due = True
@@ -259,7 +262,7 @@ class _Consumer:
             self._flush()
 
     def _flush(self) -> None:
-        self._seen = 0
+        self._seen = self._batch_bytes = 0
         if self._high > self._stream.log.high:
             batch, self._batch = self._batch, []
             self._stream.append(batch, self._high)

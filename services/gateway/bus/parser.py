@@ -49,20 +49,21 @@ class FeedParser(Parser):
             line_end = data.find(_LINE_END, place)
             if line_end < 0:
                 break
-            line = data[place:line_end]
-            start = line_end + 2
-            if not line.startswith((b"MSG ", b"HMSG ")):
+            words = data[place:line_end].split(b" ")
+            start = body = line_end + 2
+            has_headers = words[0] == b"HMSG"
+            if not has_headers and words[0] != b"MSG":
                 self.buf.extend(data[place:start])
                 place = start
                 await super().parse()
                 continue
-            words = line.split(b" ")
             end = start + int(words[-1])
             if end + 2 > size:
                 break
             place = end + 2
-            body = start + int(words[-2]) if words[0] == b"HMSG" else start
-            reply = words[3] if len(words) == (6 if body != start else 5) else b""
+            if has_headers:
+                body += int(words[-2])
+            reply = words[3] if len(words) == 5 + has_headers else b""
             deliver = self._feeds.get(words[2])
             if deliver is not None:
                 deliver(words[1], reply, data[start:body], data[body:end])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from contracts.cursor import Cursor
 from contracts.errors import Problem
 from services.gateway.core.access import Grant
-from services.gateway.core.fanout import Part, Types
+from services.gateway.core.fanout import STEP_BYTES, Part, Types
 from services.gateway.core.log import Entry, Page
 from services.gateway.core.replay import (
     Answer,
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from services.gateway.core.stream import Stream
 
 Place = TypeVar("Place")
-
-# How much a connection is given in one step before others have their turn.
-STEP_BYTES = 64 * 1024
 
 
 class Connection:

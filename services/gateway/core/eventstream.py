@@ -10,8 +10,8 @@ from contracts.cursor import Cursor
 from contracts.errors import ErrorCode, Problem
 from contracts.principal import Principal
 from services.gateway.core.access import Grant
-from services.gateway.core.connection import STEP_BYTES, Connection
-from services.gateway.core.fanout import Part, Types
+from services.gateway.core.connection import Connection
+from services.gateway.core.fanout import STEP_BYTES, Part, Types
 from services.gateway.core.frames import SSE_PING, control_block, retry_block
 from services.gateway.core.log import Entry
 from services.gateway.core.replay import Gap, Start

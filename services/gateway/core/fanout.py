@@ -5,7 +5,7 @@ one write for all that a batch brings it. Only live subscriptions are here; who 
 pages until it joins.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 from services.gateway.core.log import Entry
@@ -15,15 +15,20 @@ if TYPE_CHECKING:
 
 Types = frozenset[str] | None
 
+# How much a connection is given of a channel in one step, before others have their turn.
+STEP_BYTES = 64 * 1024
+
 
 class Part:
     """Events of one channel, to be written to one or many connections; the bytes are joined once for all."""
 
-    __slots__ = ("_blocks", "_frames", "channel", "entries")
+    __slots__ = ("_blocks", "_frames", "channel", "entries", "size")
 
     def __init__(self, channel: str, entries: list[Entry]) -> None:
         self.channel = channel
         self.entries = entries
+        # Bytes of the events, as far as they were counted.
+        self.size = 0
         self._frames: bytes | None = None
         self._blocks: bytes | None = None
 
@@ -103,10 +108,14 @@ class Fanout:
             if not by_types:
                 del self._groups[key]
 
-    def due(self, batch: Iterable[Entry]) -> "dict[Reader, list[Part]]":
-        """What each live reader gets of `batch`; those that are behind are left out, they read it from the log."""
+    def due(self, batch: Sequence[Entry], start: int = 0) -> "tuple[dict[Reader, list[Part]], int]":
+        """What each live reader gets of `batch` from `start` on, and up to where: no more than a step of any channel.
+
+        Readers that are behind are left out, they read it from the log.
+        """
         readers: dict[Reader, list[Part]] = {}
-        for group, part in self._touched(batch).items():
+        touched, end = self._touched(batch, start)
+        for group, part in touched.items():
             alone = [part]
             for subscription in group.members:
                 reader = subscription.reader
@@ -114,12 +123,13 @@ class Fanout:
                     known = readers.setdefault(reader, alone)
                     if known is not alone:
                         readers[reader] = [*known, part]
-        return readers
+        return readers, end
 
-    def _touched(self, batch: Iterable[Entry]) -> dict[_Group, Part]:
+    def _touched(self, batch: Sequence[Entry], start: int) -> tuple[dict[_Group, Part], int]:
         found: dict[_Group, Part] = {}
         groups = self._groups
-        for entry in batch:
+        for place in range(start, len(batch)):
+            entry, largest = batch[place], 0
             for key in entry.keys:
                 by_types = groups.get(key)
                 if by_types is None:
@@ -128,7 +138,11 @@ class Fanout:
                     if types is None or entry.type in types:
                         part = found.get(group)
                         if part is None:
-                            found[group] = Part(group.channel, [entry])
+                            part = found[group] = Part(group.channel, [entry])
                         else:
                             part.entries.append(entry)
-        return found
+                        part.size += len(entry.payload)
+                        largest = max(largest, part.size)
+            if largest >= STEP_BYTES:
+                return found, place + 1
+        return found, len(batch)

@@ -19,6 +19,9 @@ PAGE_BYTES = 256 * 1024
 # What an entry costs beside its payload: the object, its keys, its place in the page.
 _ENTRY_BYTES = 400
 
+# What stands between the cursor and the event in an event message.
+_INFIX = b'","event":'
+
 _sequence = attrgetter("sequence")
 
 
@@ -64,7 +67,10 @@ class Meter:
 class Entry:
     """One event in memory, with the frames that were made of it so far."""
 
-    __slots__ = ("_block", "_frames", "final", "keys", "life", "meter", "payload", "sequence", "time_ns", "type")
+    __slots__ = (
+        "_block", "_channel", "_frame", "_frames", "final", "keys", "life", "meter", "payload", "sequence", "time_ns",
+        "type",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -88,20 +94,34 @@ class Entry:
         self.payload = payload
         # Set when the entry is put into a page.
         self.meter: Meter | None = None
-        # Ready frames, made on first need: the WebSocket's by channel, the SSE block.
+        # Ready frames, made on first need: the WebSocket's of the first channel that asked, those of the others, the
+        # SSE block.
+        self._channel: str | None = None
+        self._frame = b""
         self._frames: dict[str, bytes] | None = None
         self._block: bytes | None = None
 
     def frame(self, channel: str) -> bytes:
         """The WebSocket frame of this event on `channel`; the same for every connection."""
+        if self._channel is None:
+            self._channel = channel
+            self._frame = self._make(channel)
+            return self._frame
+        if self._channel == channel:
+            return self._frame
         frames = self._frames
         if frames is None:
             frames = self._frames = {}
         frame = frames.get(channel)
         if frame is None:
-            body = b'%b%b%d","event":%b}' % (event_prefix(channel), self.life.prefix, self.sequence, self.payload)
-            frame = frames[channel] = text_header(len(body)) + body
-            self._count(frame)
+            frame = frames[channel] = self._make(channel)
+        return frame
+
+    def _make(self, channel: str) -> bytes:
+        prefix, cursor, payload = event_prefix(channel), b"%b%d" % (self.life.prefix, self.sequence), self.payload
+        header = text_header(len(prefix) + len(cursor) + len(_INFIX) + len(payload) + 1)
+        frame = b"".join((header, prefix, cursor, _INFIX, payload, b"}"))
+        self._count(frame)
         return frame
 
     def block(self) -> bytes:
@@ -140,11 +160,6 @@ class Page:
         self.entries.append(entry)
         entry.meter = self.meter
         self.meter.add(len(entry.payload) + _ENTRY_BYTES)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the next event goes to a new page."""
-        return len(self.entries) >= PAGE_EVENTS or self.meter.bytes >= PAGE_BYTES
 
     def select(self, key: str, after: int) -> Sequence[Entry]:
         """The entries that bear `key` and follow `after`."""
@@ -187,11 +202,17 @@ class Log:
     def extend(self, batch: Iterable[Entry], high: int) -> None:
         """Append events in order and move the high watermark to `high`, which also covers what was no event."""
         page = self._pages[-1]
+        entries, meter, added = page.entries, page.meter, 0
         for entry in batch:
-            if page.is_full:
+            if len(entries) >= PAGE_EVENTS or meter.bytes + added >= PAGE_BYTES:
+                meter.add(added)
+                page.high = entries[-1].sequence
                 page = self._turn(page)
-            page.append(entry)
-            page.high = entry.sequence
+                entries, meter, added = page.entries, page.meter, 0
+            entries.append(entry)
+            entry.meter = meter
+            added += len(entry.payload) + _ENTRY_BYTES
+        meter.add(added)
         page.high = high
 
     def _turn(self, full: Page) -> Page:

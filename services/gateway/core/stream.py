@@ -4,12 +4,12 @@ The feed brings batches here; from here they go to the log and, in the same brea
 live. Nothing is awaited between the two, so a subscription that joins misses nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from contracts.cursor import Cursor
 from services.gateway.core.connection import Connection
-from services.gateway.core.fanout import Fanout, Pieces
+from services.gateway.core.fanout import Fanout, Part, Pieces
 from services.gateway.core.log import Entry, Life, Log
 from services.gateway.core.replay import Answer, Archive, Need
 from services.gateway.core.subscription import Reader, Subscription
@@ -52,17 +52,30 @@ class Stream:
         self.is_open = True
 
     def append(self, batch: Sequence[Entry], high: int) -> None:
-        """Take what the feed brought, up to `high`, and write it to everyone who is live."""
-        log = self.log
-        log.extend(batch, high)
-        if batch:
-            for reader, parts in self.fanout.due(batch).items():
-                if not reader.connection.closed:
-                    self._guarded(reader.connection, partial(reader.connection.on_events, parts))
+        """Take what the feed brought, up to `high`, and write it to everyone who is live.
+
+        Step by step: who does not keep up with one is passed over by the next, and reads it from the log.
+        """
+        start = 0
+        while start < len(batch):
+            readers, end = self.fanout.due(batch, start)
+            self.log.extend(batch[start:end], batch[end - 1].sequence)
+            self._write(readers)
+            start = end
+        self.log.extend((), high)
         if self.lagging:
             waiting, self.lagging = self.lagging, set()
             for subscription in waiting:
                 self._schedule(subscription.reader.connection)
+
+    def _write(self, readers: Mapping[Reader, list[Part]]) -> None:
+        for reader, parts in readers.items():
+            connection = reader.connection
+            if not connection.closed:
+                try:
+                    connection.on_events(parts)
+                except Exception as error:  # noqa: BLE001  # as in `_guarded`, without its cost for each event
+                    self._failed(connection, error)
 
     def ask(self, subscription: Subscription, need: Need, answered: Callable[[Answer], None]) -> None:
         """Ask the archive for what `subscription` now waits for."""
@@ -79,8 +92,11 @@ class Stream:
         try:
             call()
         except Exception as error:  # noqa: BLE001  # who is not written to now would miss it, and the others must not
-            connection.abandon()
-            self._on_fault(connection, error)
+            self._failed(connection, error)
+
+    def _failed(self, connection: Connection, error: Exception) -> None:
+        connection.abandon()
+        self._on_fault(connection, error)
 
     def restart(self, reason: str, epoch: str, to: int) -> None:
         """The stream is not the one that was read: made again (another epoch), cut back, or trimmed past the log's end.

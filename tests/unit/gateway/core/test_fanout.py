@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.core.fanout import Fanout, Part, Pieces, Types
+from services.gateway.core.fanout import STEP_BYTES, Fanout, Part, Pieces, Types
 from services.gateway.core.log import Entry, Life
 from services.gateway.core.replay import Now
 from services.gateway.core.subscription import Reader, Subscription
@@ -65,7 +65,7 @@ def test_each_live_reader_gets_exactly_what_each_of_its_channels_selects(
     }
     found = {
         (readers.index(reader), part.channel): sequences(part.entries)
-        for reader, parts in fanout.due(entries).items()
+        for reader, parts in fanout.due(entries)[0].items()
         for part in parts
     }
     assert found == expected
@@ -74,13 +74,28 @@ def test_each_live_reader_gets_exactly_what_each_of_its_channels_selects(
     assert len(fanout) == 0
 
 
+def test_a_large_batch_comes_in_steps_of_what_a_channel_takes_at_once() -> None:
+    world = World()
+    client = Recorder(world)
+    client.begin("order:o1")
+    fanout = world.market.stream.fanout
+    large = b"x" * (STEP_BYTES // 2)
+    channels = ("order:o1", "order:o2", "order:o1", "order:o2", "order:o1")
+    batch = [Entry(LIFE, n, 0, (channel,), None, False, large) for n, channel in enumerate(channels, 1)]
+    steps, start = [], 0
+    while start < len(batch):
+        readers, start = fanout.due(batch, start)
+        steps.append(([sequences(part.entries) for parts in readers.values() for part in parts], start))
+    assert steps == [([[1, 3]], 3), ([[5]], 5)]
+
+
 def test_the_bytes_of_a_part_are_made_once_for_all_who_get_it() -> None:
     world = World()
     clients = [Recorder(world) for _ in range(3)]
     for client in clients:
         client.begin("order:o1")
     [stored] = world.publish(order("o1"))
-    parts = world.market.stream.fanout.due([stored.entry(LIFE)])
+    parts, _ = world.market.stream.fanout.due([stored.entry(LIFE)])
     assert len({id(one) for one in parts.values()}) == 1
     [part] = next(iter(parts.values()))
     assert part.frames is part.frames

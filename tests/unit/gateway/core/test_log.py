@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.gateway.core.log import Entry, Life, Log, Page
+from services.gateway.core.log import Entry, Life, Log
 from tests.harness.archive import EPOCH
 from tests.harness.core import sequences
 
@@ -143,8 +143,10 @@ def test_a_frame_is_the_event_spliced_behind_its_cursor() -> None:
 
 
 def test_a_page_is_full_by_its_bytes_too() -> None:
-    page = Page(0)
-    was_full = page.is_full
-    page.append(entry(1, size=256 * 1024))
-    assert (was_full, page.is_full) == (False, True)
-    assert (page.low, page.high) == (0, 0), "the caller moves it"
+    log = Log(LIFE, 0, 1024**2)
+    log.extend([entry(1, size=256 * 1024), entry(2), entry(3)], 4)
+    first, second = log.page(0), log.page(1)
+    assert first is not None
+    assert second is not None
+    assert (first.low, first.high, sequences(first.entries)) == (0, 1, [1])
+    assert (second.low, second.high, sequences(second.entries)) == (1, 4, [2, 3])

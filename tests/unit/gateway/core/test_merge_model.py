@@ -25,7 +25,8 @@ class Merge(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr("services.gateway.core.connection.STEP_BYTES", 150)
+        for module in ("connection", "fanout"):
+            self.patch.setattr(f"services.gateway.core.{module}.STEP_BYTES", 150)
         self.patch.setattr("services.gateway.core.log.PAGE_EVENTS", 4)
         self.patch.setattr("services.gateway.core.replay.SHARED_PAGES_DISTANCE", 10)
         self.world = World(log_bytes=3000)
