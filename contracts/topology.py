@@ -1,5 +1,8 @@
 """The streams, as data: what every NATS site is made equal to (DESIGN decisions 6, 7, 11).
 
+`STREAMS` hold events and have cursors; `STORES` are what publishers keep beside them, and nothing in these is the
+only copy of a fact: ROUTES can be made again from the events, and a dead letter is a message that is still stored.
+
 Says what is to exist; `services.chassis.jetstream` and `services.relay` make it so.
 """
 
@@ -11,6 +14,7 @@ EPOCH = "epoch"
 """The metadata key under which a stream bears its epoch; mirrors copy it."""
 
 DUPLICATE_WINDOW_SECONDS = 120
+MIB = 1024**2
 GIB = 1024**3
 
 
@@ -25,6 +29,10 @@ class StreamSpec:
     # "new" refuses writes when full, "old" forgets the oldest.
     discard: str = "new"
     replicas: int = 1
+    # Whether a replay mirror is kept beside it.
+    mirrored: bool = True
+    # Whether it is a key-value bucket: of each subject the last message alone is kept.
+    last_only: bool = False
 
     @property
     def replay_mirror(self) -> str:
@@ -37,6 +45,32 @@ STREAMS = (
     StreamSpec("MARKET", (MARKET.wildcard,), max_bytes=8 * GIB, discard="new"),
     StreamSpec("PLANS", (PLAN.wildcard,), max_bytes=1 * GIB, max_age_seconds=7 * 24 * 3600, discard="old"),
 )
+
+BUCKET_SUBJECTS = "$KV"
+ROUTES = "ROUTES"
+"""The bucket that knows, of each aggregate, its subject and its latest snapshot."""
+DEAD_LETTERS = "DEAD_LETTERS"
+"""The stream of messages that a reaction gave up on; `dead.<service>.<consumer>`."""
+
+STORES = (
+    # A cache: where it is full the oldest routes go, and are found again in the events.
+    StreamSpec(
+        f"KV_{ROUTES}",
+        (f"{BUCKET_SUBJECTS}.{ROUTES}.>",),
+        max_bytes=256 * MIB,
+        discard="old",
+        mirrored=False,
+        last_only=True,
+    ),
+    StreamSpec(
+        DEAD_LETTERS, ("dead.>",), max_bytes=64 * MIB, max_age_seconds=30 * 24 * 3600, discard="old", mirrored=False
+    ),
+)
+
+
+def stores(*, replicas: int = 1) -> tuple[StreamSpec, ...]:
+    """What publishers keep beside the streams of one site."""
+    return tuple(replace(spec, replicas=replicas) for spec in STORES)
 
 
 def streams(*, market_max_bytes: int | None = None, replicas: int = 1) -> tuple[StreamSpec, ...]:

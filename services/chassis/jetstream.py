@@ -178,6 +178,12 @@ def stream_config(spec: StreamSpec) -> dict[str, Any]:
         "num_replicas": spec.replicas,
         "duplicate_window": DUPLICATE_WINDOW_SECONDS * NANOSECONDS,
         "allow_direct": True,
+        # Several events at once, all or none; what is more than one aggregate's to decide is published so.
+        "allow_atomic": True,
+        "max_msgs_per_subject": 1 if spec.last_only else -1,
+        # What makes a stream a bucket to clients that know buckets.
+        "allow_rollup_hdrs": spec.last_only,
+        "deny_delete": spec.last_only,
     }
 
 
@@ -192,6 +198,8 @@ def mirror_config(spec: StreamSpec, stream: StreamState) -> dict[str, Any]:
         "num_replicas": stream.replicas,
         "allow_direct": True,
         "metadata": {EPOCH: stream.epoch},
+        # What a mirror loses with its server it reads again, so it need not write each message by itself.
+        **({"persist_mode": "async"} if stream.replicas == 1 else {}),
     }
 
 
@@ -213,10 +221,11 @@ async def ensure_one(client: Client, spec: StreamSpec) -> StreamState:
         found = await state(client, spec.name)
     except StreamMissing:
         found = await _create_stream(client, spec)
-    try:
-        await state(client, spec.replay_mirror)
-    except StreamMissing:
-        await put_mirror(client, spec, mirror_config(spec, found))
+    if spec.mirrored:
+        try:
+            await state(client, spec.replay_mirror)
+        except StreamMissing:
+            await put_mirror(client, spec, mirror_config(spec, found))
     if not found.config["allow_direct"]:
         # Ours from above, or of a process that died in `put_mirror`.
         return state_of(await request(client, f"STREAM.UPDATE.{spec.name}", {**found.config, "allow_direct": True}))

@@ -188,6 +188,15 @@ class Streams:
                     await self._read(client, stream)
         return self._lives[stream]
 
+    async def next_life(self, client: Client, stream: str, ended: Life) -> Life:
+        """The life of an event whose sequence does not lie beyond what `ended` had told.
+
+        It is the one epoch that is read after its event. For it to be too new, the stream would have to be made again
+        twice, here and within the millisecond until it is read.
+        """
+        self.forget(stream, ended)
+        return await self.life(client, stream)
+
     def forget(self, stream: str, life: Life) -> None:
         """`life` has ended; others may have read the next one already."""
         if self._lives.get(stream) is life:

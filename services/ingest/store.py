@@ -96,10 +96,7 @@ class JetStreamStore:
         ack = await _publish(client, publication)
         self._metrics.publish_seconds.observe(time.perf_counter() - began)
         if not ack.duplicate and ack.seq <= floor:
-            # The one epoch read after its event. For it to be too new, the stream would have to be made again twice,
-            # here and within the millisecond until it is read.
-            self._streams.forget(publication.stream, life)
-            life = await self._streams.life(client, publication.stream)
+            life = await self._streams.next_life(client, publication.stream, life)
         return self._stored(publication, ack, life)
 
     def _stored(self, publication: Publication, ack: PubAck, life: Life) -> Stored:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import nats.errors
 
-from contracts.topology import StreamSpec, streams
+from contracts.topology import StreamSpec, stores, streams
 from services.chassis.jetstream import JetStreamError, connect
 from services.chassis.server import CannotListen, listen, run
 from services.chassis.settings import described, load, refuse
@@ -67,7 +67,8 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def _specs(settings: RelaySettings) -> tuple[StreamSpec, ...]:
-    return streams(market_max_bytes=settings.market_max_bytes, replicas=settings.stream_replicas)
+    events = streams(market_max_bytes=settings.market_max_bytes, replicas=settings.stream_replicas)
+    return (*events, *stores(replicas=settings.stream_replicas))
 
 
 async def _with_reconciler(

@@ -14,7 +14,7 @@ from contracts.topology import EPOCH, StreamSpec
 from services.chassis.jetstream import NANOSECONDS, StreamState, stream_config
 
 # Set to the topology's value whichever way they drifted: none of them decides how much is kept.
-_EQUAL = ("discard", "duplicate_window", "allow_direct", "allow_rollup_hdrs", "retention")
+_EQUAL = ("discard", "duplicate_window", "allow_direct", "allow_atomic", "allow_rollup_hdrs", "retention")
 _LIMITS = ("max_bytes", "max_age", "max_msgs", "max_msgs_per_subject", "max_msg_size")
 _MIB = 1024**2
 
@@ -31,7 +31,7 @@ class Drift:
 def stream_drift(spec: StreamSpec, stream: StreamState, *, allow_shrink: bool = False) -> Drift:
     """The drift of `stream` from `spec`."""
     now = stream.config
-    wanted = {"allow_rollup_hdrs": False, **stream_config(spec)}
+    wanted = stream_config(spec)
     # What JetStream leaves out of an answer is off.
     changes = {name: wanted[name] for name in _EQUAL if now.get(name, False) != wanted[name]}
     kept = []

@@ -105,7 +105,7 @@ class Reconciler:
 
     async def _last_copy(self, spec: StreamSpec) -> int:
         """How many events a mirror holds whose stream is missing, where that stream is never to forget."""
-        if spec.discard != "new":
+        if spec.discard != "new" or not spec.mirrored:
             return 0
         try:
             await state(self._client, spec.name)
@@ -137,6 +137,8 @@ class Reconciler:
         if report.stream is None:
             return
         look = await self._read(spec, report)
+        if not spec.mirrored:
+            return
         if look is None:
             report.wrong.append(f"{spec.replay_mirror} is not a mirror of {spec.name}; it is left alone")
             return
@@ -153,7 +155,7 @@ class Reconciler:
 
     async def _read(self, spec: StreamSpec, report: StreamReport) -> Look | None:
         """The stream and its mirror, put into the report; None where what bears the mirror's name is none."""
-        mirror = await self._mirror_info(spec)
+        mirror = await self._mirror_info(spec) if spec.mirrored else None
         info = await request(self._client, f"STREAM.INFO.{spec.name}")
         report.stream, report.size_bytes = state_of(info), info["state"]["bytes"]
         if mirror is None or not is_ours(spec, mirror):
@@ -186,6 +188,7 @@ class Reconciler:
         """Bring the settings of a mirror that is right in its content to what it would be made with now."""
         now, wanted = look.mirror.config, {**mirror_config(spec, look.stream), "mirror_direct": False}
         wanted["metadata"] = now.get("metadata", {}) | (wanted["metadata"] if not bears_epoch(look) else {})
+        wanted.pop("persist_mode", None)  # as it was made: JetStream changes it no more
         wanted |= {"max_bytes": -1, "max_msgs": -1, "max_msgs_per_subject": -1, "retention": "limits"}
         changed = [name for name, value in wanted.items() if now.get(name) != value]
         if changed:

@@ -183,7 +183,7 @@ async def test_jetstream_that_is_off_is_one_line_and_code_1(tmp_path: Any) -> No
 async def test_status_is_a_table_and_changes_nothing(fresh_nats: EmbeddedNats, client: Client) -> None:
     code, table, _ = await run("--status", **environment(fresh_nats))
     assert code == 1
-    assert "MARKET  missing" in table
+    assert "MARKET        missing" in table
     await ensure(client, streams(market_max_bytes=64 * MIB))
     await client.request("market.i.b.n.order.o1", b"{}")
     code, table, _ = await run("--status", **environment(fresh_nats))
