@@ -11,7 +11,7 @@ import httpx
 import pytest
 from nats.aio.client import Client
 
-from contracts.topology import streams
+from contracts.topology import stores, streams
 from services.chassis.jetstream import StreamMissing, ensure, request, state
 from services.chassis.server import address, listen
 from services.local.embedded import EmbeddedNats
@@ -184,7 +184,7 @@ async def test_status_is_a_table_and_changes_nothing(fresh_nats: EmbeddedNats, c
     code, table, _ = await run("--status", **environment(fresh_nats))
     assert code == 1
     assert "MARKET        missing" in table
-    await ensure(client, streams(market_max_bytes=64 * MIB))
+    await ensure(client, (*streams(market_max_bytes=64 * MIB), *stores()))
     await client.request("market.i.b.n.order.o1", b"{}")
     code, table, _ = await run("--status", **environment(fresh_nats))
     assert code == 0
