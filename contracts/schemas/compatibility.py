@@ -16,6 +16,7 @@ Schema = Any  # a mapping, or a bare boolean
 _EVERY_TYPE = frozenset({"null", "boolean", "object", "array", "number", "integer", "string"})
 # What tells about a value and does not bind it.
 _REMARKS = frozenset({"title", "description", "examples", "deprecated", "$comment", "$schema", "$defs", "definitions"})
+_UNRESOLVED = frozenset({"$ref", "anyOf", "oneOf"})
 # Keyword -> the bound that is no bound.
 _LOWEST = dict.fromkeys(("minLength", "minItems", "minProperties"), 0.0)
 _HIGHEST = dict.fromkeys(("maxLength", "maxItems", "maxProperties"), math.inf)
@@ -67,11 +68,11 @@ class _Comparison:
         if "default" in old and not ("default" in new and _same(old["default"], new["default"])):
             told = f"has the default {new['default']!r}, not" if "default" in new else "has no more the default"
             yield Change(at, f"{told} {old['default']!r}: events without it would change their meaning")
+        yield from _unjudged(_beside_union(old), _beside_union(new), at)
         ours, theirs = _alternatives(old), _alternatives(new)
         if len(ours) == len(theirs) == 1:
             yield from self._plain(ours[0], theirs[0], at)
         else:
-            yield from _unjudged(_beside_union(old), _beside_union(new), at)
             yield from self._union(ours, theirs, at)
 
     def _union(self, old: list[Schema], new: list[Schema], at: str) -> Iterator[Change]:
@@ -100,7 +101,7 @@ class _Comparison:
         return str(found.get("title") or (values and f"{values}") or _told(_types_of(found)))
 
     def _plain(self, old: Mapping[str, Any], new: Mapping[str, Any], at: str) -> Iterator[Change]:
-        if "$ref" in old or "$ref" in new or len(_alternatives(old)) > 1 or len(_alternatives(new)) > 1:
+        if not _UNRESOLVED.isdisjoint(old) or not _UNRESOLVED.isdisjoint(new):
             yield from self._schema(old, new, at)  # an alternative that is a reference or a union itself
             return
         before, after = _types_of(old), _types_of(new)
