@@ -18,6 +18,7 @@ LARGEST_CLIENT_MESSAGE_BYTES = 64 * 1024
 
 MessageId = str | int | None
 OnGap = Literal["notify", "refuse"]
+GapReason = Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["expired", "recreated", "ahead"]})]
 EventTypes = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=64)]
 
 
@@ -142,14 +143,109 @@ def id_of(text: bytes) -> MessageId:
         return None
 
 
+class _Message(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="op"):
+    """What the gateway sends; a field left at its default is not sent."""
+
+
+class PrincipalBody(msgspec.Struct, frozen=True):
+    sub: str
+    role: str
+
+
+class Welcome(_Message, frozen=True, kw_only=True, tag="welcome"):
+    """The first message after authentication."""
+
+    id: MessageId = None
+    connection_id: str
+    protocol: int
+    principal: PrincipalBody
+    region: str
+    heartbeat_s: float
+    limits: Mapping[str, int | float]
+
+
+class Authenticated(_Message, frozen=True, kw_only=True, tag="auth"):
+    """The answer to a token refreshed in place."""
+
+    id: MessageId = None
+
+
+class Subscribed(_Message, frozen=True, kw_only=True, tag="subscribed"):
+    """Delivery begins after `cursor`."""
+
+    id: MessageId = None
+    channel: str
+    stream: str
+    cursor: str
+
+
+class Unsubscribed(_Message, frozen=True, kw_only=True, tag="unsubscribed"):
+    """No more of this channel follows."""
+
+    id: MessageId = None
+    channel: str
+
+
+class Delivery(_Message, frozen=True, kw_only=True, tag="event"):
+    """One event of one channel; the cursor is the place after it. Sent spliced from bytes, see `event_prefix`."""
+
+    channel: str
+    cursor: str
+    event: dict[str, Any]
+
+
+class Live(_Message, frozen=True, kw_only=True, tag="live"):
+    """The replay has joined the live tail."""
+
+    channel: str
+    cursor: str
+    replayed: int
+
+
+class Gap(_Message, frozen=True, kw_only=True, tag="gap"):
+    """Events in (from, to] may be missing; delivery goes on after `to`."""
+
+    channel: str
+    reason: GapReason
+    start: str = msgspec.field(name="from")
+    to: str
+
+
+class HeartbeatAnswer(_Message, frozen=True, kw_only=True, tag="heartbeat"):
+    """The least cursor written of each stream whose channels are all live."""
+
+    id: MessageId = None
+    cursors: Mapping[str, str]
+
+
+class Drain(_Message, frozen=True, kw_only=True, tag="drain"):
+    """The gateway is about to leave; reconnect in this many milliseconds."""
+
+    reconnect_in_ms: int
+
+
+class ErrorBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    code: str
+    message: str
+    retryable: bool
+    retry_after_ms: int | None = None
+    details: Mapping[str, Any] = {}
+
+
+class Error(_Message, frozen=True, kw_only=True, tag="error"):
+    """What went wrong; `id` is null where no message is answered."""
+
+    id: MessageId
+    channel: str | None = None
+    error: ErrorBody
+
+
+GATEWAY_MESSAGES: tuple[type[_Message], ...] = (
+    Welcome, Authenticated, Subscribed, Unsubscribed, Delivery, Live, Gap, HeartbeatAnswer, Drain, Error,
+)  # fmt: skip
+CLIENT_MESSAGES: tuple[type[ClientMessage], ...] = tuple(_OPS.values())
+
 _encode = msgspec.json.Encoder().encode
-
-
-def _message(op: str, message_id: MessageId = None, /, **fields: Any) -> bytes:
-    head: dict[str, Any] = {"op": op}
-    if message_id is not None:
-        head["id"] = message_id
-    return _encode({**head, **fields})
 
 
 def welcome(
@@ -162,59 +258,58 @@ def welcome(
     message_id: MessageId = None,
 ) -> bytes:
     """The first message after authentication."""
-    return _message(
-        "welcome",
-        message_id,
-        connection_id=connection_id,
-        protocol=PROTOCOL_VERSION,
-        principal={"sub": sub, "role": role},
-        region=region,
-        heartbeat_s=heartbeat_seconds,
-        limits=limits,
+    return _encode(
+        Welcome(
+            id=message_id,
+            connection_id=connection_id,
+            protocol=PROTOCOL_VERSION,
+            principal=PrincipalBody(sub, role),
+            region=region,
+            heartbeat_s=heartbeat_seconds,
+            limits=limits,
+        )
     )
 
 
 def authenticated(message_id: MessageId) -> bytes:
     """The answer to a token refreshed in place."""
-    return _message("auth", message_id)
+    return _encode(Authenticated(id=message_id))
 
 
 def subscribed(message_id: MessageId, channel: str, cursor: Cursor) -> bytes:
     """Delivery begins after `cursor`."""
-    return _message("subscribed", message_id, channel=channel, stream=cursor.stream, cursor=str(cursor))
+    return _encode(Subscribed(id=message_id, channel=channel, stream=cursor.stream, cursor=str(cursor)))
 
 
 def unsubscribed(message_id: MessageId, channel: str) -> bytes:
     """No more of this channel follows."""
-    return _message("unsubscribed", message_id, channel=channel)
+    return _encode(Unsubscribed(id=message_id, channel=channel))
 
 
 def live(channel: str, cursor: Cursor, replayed: int) -> bytes:
     """The replay has joined the live tail."""
-    return _message("live", channel=channel, cursor=str(cursor), replayed=replayed)
+    return _encode(Live(channel=channel, cursor=str(cursor), replayed=replayed))
 
 
 def gap(channel: str, reason: str, start: str, to: Cursor) -> bytes:
     """Events in (from, to] may be missing; delivery goes on after `to`."""
-    return _message("gap", channel=channel, reason=reason, **{"from": start, "to": str(to)})
+    return _encode(Gap(channel=channel, reason=reason, start=start, to=str(to)))
 
 
 def heartbeat(cursors: Mapping[str, str], message_id: MessageId = None) -> bytes:
     """The least cursor written of each stream whose channels are all live."""
-    return _message("heartbeat", message_id, cursors=cursors)
+    return _encode(HeartbeatAnswer(id=message_id, cursors=cursors))
 
 
 def drain(reconnect_in_ms: int) -> bytes:
     """The gateway is about to leave; reconnect in this many milliseconds."""
-    return _message("drain", reconnect_in_ms=reconnect_in_ms)
+    return _encode(Drain(reconnect_in_ms=reconnect_in_ms))
 
 
 def error(problem: Problem, message_id: MessageId = None, channel: str | None = None) -> bytes:
     """An error answer (PROTOCOL §8); `id` is null where no message is answered."""
-    fields: dict[str, Any] = {"op": "error", "id": message_id}
-    if channel is not None:
-        fields["channel"] = channel
-    return _encode({**fields, "error": problem.as_wire()})
+    body = ErrorBody(problem.code.wire, problem.text, problem.may_retry, problem.retry_after_ms, problem.details)
+    return _encode(Error(id=message_id, channel=channel, error=body))
 
 
 @lru_cache(maxsize=16_384)

@@ -1,7 +1,10 @@
 import contextlib
+import functools
 import json
+import operator
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -173,3 +176,25 @@ def test_an_error_bears_the_id_it_answers_or_null() -> None:
 
 def test_an_event_message_is_spliced_from_its_prefix() -> None:
     assert wire.event_prefix("order:o1") == b'{"op":"event","channel":"order:o1","cursor":"'
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        wire.welcome("c1", "buyer_ada", "buyer", "local", 25, {"max_channels": 128, "client_rate": 0.5}, "w"),
+        wire.authenticated(0),
+        wire.subscribed("a", "order:o1", AT),
+        wire.unsubscribed(None, "order:o1"),
+        wire.live("order:o1", AT, 7),
+        wire.gap("order:o1", "ahead", "MARKET.0.1", AT),
+        wire.heartbeat({"MARKET": str(AT)}, 1),
+        wire.drain(2000),
+        wire.error(Problem(ErrorCode.INTERNAL)),
+        wire.error(Problem(ErrorCode.RATE_LIMITED, retry_after_ms=500, details={"limit": 20}), 3, "order:o1"),
+        wire.event_prefix("order:o1") + b'MARKET.0.1","event":{"id":"e"}}',
+    ],
+)
+def test_each_message_of_the_gateway_is_one_of_those_it_is_described_by_and_opens_with_its_op(sent: bytes) -> None:
+    assert sent.startswith(b'{"op":"')
+    read = msgspec.json.decode(sent, type=functools.reduce(operator.or_, wire.GATEWAY_MESSAGES))
+    assert told(msgspec.json.encode(read)) == told(sent)
