@@ -33,6 +33,7 @@ def verifier_of(settings: TokenSettings) -> TokenVerifier:
         jwks_url=settings.jwks_url,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
+        roles=settings.domains.roles,
     )
 
 

@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from typing import Annotated, Never, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from contracts.domain import MARKET_DOMAIN, Domain
+from services.chassis import domains
 
 EXIT_WRONG_SETTING = 2
 _PREFIX = "A2A_"
@@ -35,9 +38,15 @@ def _comma_list(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _domains(value: object) -> object:
+    names = _comma_list(value)
+    return domains.load(names) if isinstance(names, tuple) else names
+
+
 NatsUrl = Annotated[str, AfterValidator(_nats_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
+Domains = Annotated[InstanceOf[Domain], NoDecode, BeforeValidator(_domains)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -54,6 +63,9 @@ class ServiceSettings(BaseSettings):
     declare: bool = Field(default=True, description="make the streams at start where they are missing")
     market_max_bytes: int | None = Field(default=None, ge=1, description="size reserved for the MARKET stream")
     stream_replicas: int = Field(default=1, ge=1, le=5, description="copies of each stream in a NATS cluster")
+    domains: Domains = Field(
+        default=MARKET_DOMAIN, description="modules of further domains, comma-separated; see docs/new-domain.md"
+    )
     log_level: str = Field(
         default="info", pattern=r"^(?i:debug|info|warning|error)$", description="debug, info, warning or error"
     )
@@ -96,7 +108,7 @@ def described(kind: type[BaseSettings]) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return " (required)"
-    return "" if field.default is None else f" (default {field.default})"
+    return "" if field.default in (None, MARKET_DOMAIN) else f" (default {field.default})"
 
 
 def refuse(reason: str) -> Never:
