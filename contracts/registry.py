@@ -25,7 +25,10 @@ class Registry:
     """All contracts that one process knows."""
 
     def __init__(self, contracts: Iterable[Contract]) -> None:
-        self._contracts = {(contract.type, contract.version): contract for contract in contracts}
+        self._contracts: dict[tuple[str, int], Contract] = {}
+        for contract in contracts:
+            if self._contracts.setdefault((contract.type, contract.version), contract) is not contract:
+                raise ValueError(f"{contract.type} version {contract.version} is declared twice")
         self._newest: dict[str, Contract] = {}
         for (kind, _), contract in sorted(self._contracts.items(), key=lambda item: item[0]):
             before = self._newest.get(kind)

@@ -73,10 +73,12 @@ def stores(*, replicas: int = 1) -> tuple[StreamSpec, ...]:
     return tuple(replace(spec, replicas=replicas) for spec in STORES)
 
 
-def streams(*, market_max_bytes: int | None = None, replicas: int = 1) -> tuple[StreamSpec, ...]:
-    """The topology of one site, with the operator's sizes put in."""
+def streams(
+    *, market_max_bytes: int | None = None, replicas: int = 1, specs: tuple[StreamSpec, ...] = STREAMS
+) -> tuple[StreamSpec, ...]:
+    """The topology of one site, with the operator's sizes put in; `specs` are those of all its domains."""
     found = []
-    for spec in STREAMS:
+    for spec in specs:
         if spec.name == "MARKET" and market_max_bytes is not None:
             spec = replace(spec, max_bytes=market_max_bytes)
         found.append(replace(spec, replicas=replicas))

@@ -26,6 +26,6 @@ def _domain_of(module: str) -> Domain:
         found = getattr(importlib.import_module(module), "DOMAIN", None)
     except ImportError as error:
         raise ValueError(f"{module} cannot be imported: {error}") from error
-    if not isinstance(found, Domain):
-        raise ValueError(f"{module} has no DOMAIN of contracts.domain.Domain")
-    return found
+    if isinstance(found, Domain):
+        return found
+    raise ValueError(f"{module} has no DOMAIN of contracts.domain.Domain")

@@ -64,7 +64,8 @@ class ServiceSettings(BaseSettings):
     market_max_bytes: int | None = Field(default=None, ge=1, description="size reserved for the MARKET stream")
     stream_replicas: int = Field(default=1, ge=1, le=5, description="copies of each stream in a NATS cluster")
     domains: Domains = Field(
-        default=MARKET_DOMAIN, description="modules of further domains, comma-separated; see docs/new-domain.md"
+        default_factory=lambda: MARKET_DOMAIN,
+        description="modules of further domains, comma-separated; see docs/new-domain.md",
     )
     log_level: str = Field(
         default="info", pattern=r"^(?i:debug|info|warning|error)$", description="debug, info, warning or error"
@@ -108,7 +109,7 @@ def described(kind: type[BaseSettings]) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return " (required)"
-    return "" if field.default in (None, MARKET_DOMAIN) else f" (default {field.default})"
+    return "" if field.default is None or field.default_factory else f" (default {field.default})"
 
 
 def refuse(reason: str) -> Never:

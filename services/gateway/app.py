@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 
-from contracts.channels import CHANNELS, Channels
+from contracts.channels import Channels
 from contracts.errors import Problem, Refused
 from contracts.principal import Principal
 from contracts.topology import StreamSpec
@@ -48,7 +48,9 @@ _log = logger("services.gateway")
 
 def build(settings: GatewaySettings, verifier: TokenVerifier, on_fatal: Callable[[str], None]) -> Starlette:
     """The service; `on_fatal` is told, in one line, when it cannot go on. `app.state.replica` is the replica."""
-    specs = topology(market_max_bytes=settings.market_max_bytes, replicas=settings.stream_replicas)
+    specs = topology(
+        market_max_bytes=settings.market_max_bytes, replicas=settings.stream_replicas, specs=settings.domains.streams
+    )
     site, replica = Site(), _replica(settings, verifier)
     feeds, archives = _streams(settings, specs, site, replica)
     keeper = Keeper(
@@ -81,7 +83,7 @@ def _replica(settings: GatewaySettings, verifier: TokenVerifier) -> Replica:
     return Replica(
         region=settings.region,
         limits=settings.limits(),
-        access=Access(Channels(CHANNELS)),
+        access=Access(Channels(settings.domains.channels)),
         streams={},
         schedule=Schedule(wake, _on_fault),
         wheel=Wheel(time.monotonic()),
@@ -121,8 +123,9 @@ def _streams(
 ) -> tuple[list[Feed], list[History]]:
     """For each stream of the topology: the core's `Stream`, with a feed above and an archive below."""
     feeds, archives = [], []
+    channels = Channels(settings.domains.channels)
     for spec in specs:
-        decoder = Decoder(spec.name, Channels(CHANNELS), replica.tally, _log)
+        decoder = Decoder(spec.name, channels, replica.tally, _log)
         archive = History(
             site,
             spec.name,

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 from starlette.applications import Starlette
 
-from contracts.registry import REGISTRY
+from contracts.registry import REGISTRY, Registry
 from contracts.topology import streams as topology
 from services.chassis.auth import TokenVerifier
 from services.chassis.bodies import Bodies
@@ -26,11 +26,16 @@ def build(settings: IngestSettings, verifier: TokenVerifier, on_fatal: Callable[
     log = logger("services.ingest")
     registry = metrics_registry()
     metrics = metrics_in(registry)
+    known = Registry([*REGISTRY, *settings.domains.events])
     streams = Streams(
         settings.nats_url,
         name="ingest",
-        specs=topology(market_max_bytes=settings.market_max_bytes, replicas=settings.stream_replicas),
-        needed=dict.fromkeys(contract.stream for contract in REGISTRY),
+        specs=topology(
+            market_max_bytes=settings.market_max_bytes,
+            replicas=settings.stream_replicas,
+            specs=settings.domains.streams,
+        ),
+        needed=dict.fromkeys(contract.stream for contract in known),
         declare=settings.declare,
         monitor_url=settings.nats_monitor_url,
         log=log,
@@ -45,7 +50,7 @@ def build(settings: IngestSettings, verifier: TokenVerifier, on_fatal: Callable[
     events = EventRoutes(
         store,
         verifier,
-        REGISTRY,
+        known,
         bodies=Bodies(most_bytes=settings.bodies_max_bytes, seconds=settings.body_timeout_s),
         batch_max_bytes=settings.batch_max_bytes,
         refused=metrics.refused,

@@ -67,7 +67,9 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def _specs(settings: RelaySettings) -> tuple[StreamSpec, ...]:
-    events = streams(market_max_bytes=settings.market_max_bytes, replicas=settings.stream_replicas)
+    events = streams(
+        market_max_bytes=settings.market_max_bytes, replicas=settings.stream_replicas, specs=settings.domains.streams
+    )
     return (*events, *stores(replicas=settings.stream_replicas))
 
 
