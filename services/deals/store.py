@@ -26,7 +26,7 @@ from services.deals.domain.negotiation import About, Negotiation, Status, Terms
 from services.deals.domain.parties import actor_of, party_of, unknown
 from services.deals.domain.quote import Quote
 from services.deals.handlers import OneNegotiation
-from services.deals.views import IntentView, NegotiationView
+from services.deals.views import IntentView, NegotiationView, Shown
 
 INTENT = Aggregate("intent", Intent, intent.evolve)
 QUOTE = Aggregate("quote", Quote, quote.evolve)
@@ -97,7 +97,7 @@ class Deals:
         change = await self._events.change(target, cause, lambda state: intent.decide(state, command, self._clock()))
         return Done(intent_id, change.cursor)
 
-    async def show_intent(self, who: Principal, intent_id: str) -> tuple[IntentView, Cursor]:
+    async def show_intent(self, who: Principal, intent_id: str) -> Shown[IntentView]:
         """An intent with what the asker may see of its quotes and negotiations. Nodes see it on the board anyway."""
         if not is_id(intent_id):
             _refuse(unknown("intent"))
@@ -107,7 +107,7 @@ class Deals:
         if wanted is None or (who.role != NODE and actor_of(who, buyer_id=wanted.buyer_id) is None):
             _refuse(unknown("intent"))
         node = who.sub if who.role == NODE else None
-        return IntentView.of(wanted, parts, self._clock(), node_id=node), found.cursor
+        return Shown(IntentView.of(wanted, parts, self._clock(), node_id=node), found.cursor)
 
     # Quotes.
 
@@ -188,14 +188,14 @@ class Deals:
         by = self._actor(who, target)
         return await self._negotiate(target, cause, negotiation.Reject(by=by, text=body.reason))
 
-    async def show_negotiation(self, who: Principal, negotiation_id: str) -> tuple[NegotiationView, Cursor]:
+    async def show_negotiation(self, who: Principal, negotiation_id: str) -> Shown[NegotiationView]:
         """A negotiation, for its parties."""
         target = await self._find(NEGOTIATION, negotiation_id)
         self._actor(who, target)
         found = await self._events.view(target)
         if found.state is None:
             _refuse(unknown("negotiation"))
-        return NegotiationView.of(found.state, self._clock()), found.cursor
+        return Shown(NegotiationView.of(found.state, self._clock()), found.cursor)
 
     # What the reactions ask: `services.deals.handlers.Negotiations`.
 

@@ -4,11 +4,13 @@
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from contracts.cursor import Cursor
 from contracts.events.data import Actor
 from contracts.events.moment import Moment
 from contracts.events.money import Money
@@ -16,6 +18,16 @@ from contracts.events.negotiation_v1 import Offer
 from services.deals.domain.intent import Intent
 from services.deals.domain.negotiation import Negotiation, Status
 from services.deals.domain.quote import Quote
+
+Shape = TypeVar("Shape", bound="View")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown(Generic[Shape]):
+    """What a query answers: a state, and the cursor at which it holds."""
+
+    state: Shape
+    cursor: Cursor
 
 
 class View(BaseModel):

@@ -18,6 +18,7 @@ from contracts.subjects import MARKET, is_id
 from services.chassis.aggregates import Aggregate, Cause, Target
 from services.chassis.store import EventStore
 from services.payments import domain
+from services.payments.bodies import PaymentView
 from services.payments.domain import Payment, Settle
 
 PAYMENT = Aggregate("payment", Payment, domain.evolve)
@@ -29,6 +30,14 @@ class Done:
     """What a message came to: the payment's id, which is its order's, and the cursor of its last event."""
 
     id: str
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a query answers: a payment, and the cursor at which it is so."""
+
+    state: PaymentView
     cursor: Cursor
 
 
@@ -58,7 +67,7 @@ class Payments:
             raise
         return Done(order_id, change.cursor)
 
-    async def show(self, who: Principal, order_id: str) -> tuple[Payment, Cursor]:
+    async def show(self, who: Principal, order_id: str) -> Shown:
         """A payment, for its parties."""
         target = await self._find(order_id)
         if not _may_see(who, target):
@@ -66,7 +75,7 @@ class Payments:
         found = await self._events.view(target)
         if found.state is None:
             _refuse_as_unknown()
-        return found.state, found.cursor
+        return Shown(PaymentView.of(found.state), found.cursor)
 
     async def _find(self, order_id: str) -> Target[Payment]:
         found = await self._events.find(PAYMENT, order_id) if is_id(order_id) else None

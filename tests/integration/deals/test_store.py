@@ -96,10 +96,11 @@ async def test_a_deal_goes_from_intent_to_acceptance(scene: Scene) -> None:
         "NEGOTIATION_OFFER_MADE",
         "NEGOTIATION_ACCEPTED",
     ]
-    view, cursor = await scene.deals.show_negotiation(scene.oslo, negotiation)
+    found = await scene.deals.show_negotiation(scene.oslo, negotiation)
+    view = found.state
     assert (view.status, view.offer.price.amount, view.quantity) == ("accepted", "95.00", 1)
     assert view.order_id is not None
-    assert cursor.sequence > 0
+    assert found.cursor.sequence > 0
     events = [one.document for one in await all_of(scene.client, f"market.{intent}.>")]
     assert {one["correlationid"] for one in events} == {intent}
     assert {one["schemaversion"] for one in events if one["type"] == "NEGOTIATION_STARTED"} == {2}
@@ -168,17 +169,17 @@ async def test_each_role_does_its_own(scene: Scene) -> None:
     await scene.deals.withdraw_quote(service, cause(), quote, bodies.Withdraw())
     await scene.deals.reject(admin, cause(), negotiation, bodies.Reject(reason="fraud"))
     await scene.deals.cancel_intent(admin, cause(), intent, bodies.Cancel())
-    assert (await scene.deals.show_negotiation(service, negotiation))[0].rejected_by == "system"
+    assert (await scene.deals.show_negotiation(service, negotiation)).state.rejected_by == "system"
 
 
 async def test_a_node_sees_of_an_intent_its_own_quotes_and_negotiations(scene: Scene) -> None:
     intent, quote, negotiation = await scene.begun()
     lima = Principal(fresh("lima"), "node", 4e9)
     other = await scene.deals.give_quote(lima, cause(), intent, bodies.Quote(price=euros("5")))  # type: ignore[arg-type]
-    whole, _ = await scene.deals.show_intent(scene.ada, intent)
+    whole = (await scene.deals.show_intent(scene.ada, intent)).state
     assert {one.quote_id for one in whole.quotes} == {quote, other.id}
     assert [one.negotiation_id for one in whole.negotiations] == [negotiation]
-    seen, _ = await scene.deals.show_intent(lima, intent)
+    seen = (await scene.deals.show_intent(lima, intent)).state
     assert [one.quote_id for one in seen.quotes] == [other.id]
     assert seen.negotiations == ()
 
@@ -212,7 +213,7 @@ async def test_taking_back_ends_open_negotiations_once_and_leaves_ended_ones(sce
     else:
         await scene.deals.withdraw_quote(scene.oslo, cause(), quote, bodies.Withdraw())
     await scene.react(intent, what.upper())
-    views = [(await scene.deals.show_negotiation(scene.ada, one))[0] for one in (first, second.id, third.id)]
+    views = [(await scene.deals.show_negotiation(scene.ada, one)).state for one in (first, second.id, third.id)]
     assert [view.status for view in views[:2]] == ["accepted", "rejected"]
     assert (views[1].rejected_by, views[1].reason) == ("system", what)
     assert views[2].status == ("rejected" if what == "intent_cancelled" else "open")
@@ -229,26 +230,26 @@ async def test_a_negotiation_that_began_a_moment_too_late_ends_by_its_own_event(
     else:
         await scene.deals.withdraw_quote(scene.oslo, cause(), quote, bodies.Withdraw())
     await scene.react(intent, "NEGOTIATION_STARTED")
-    view, _ = await scene.deals.show_negotiation(scene.ada, negotiation)
+    view = (await scene.deals.show_negotiation(scene.ada, negotiation)).state
     assert (view.status, view.reason) == ("rejected", what)
 
 
 async def test_a_negotiation_that_began_in_time_goes_on(scene: Scene) -> None:
     intent, _, negotiation = await scene.begun()
     await scene.react(intent, "NEGOTIATION_STARTED")
-    assert (await scene.deals.show_negotiation(scene.ada, negotiation))[0].status == "open"
+    assert (await scene.deals.show_negotiation(scene.ada, negotiation)).state.status == "open"
 
 
 async def test_an_offer_that_runs_out_ends_the_negotiation_visibly_and_once(scene: Scene) -> None:
     intent, _, negotiation = await scene.begun(expires_at=scene.now + HOUR)
     await scene.react(intent, "NEGOTIATION_STARTED", scene.reactions.expire)  # too early: nothing happens
-    assert (await scene.deals.show_negotiation(scene.ada, negotiation))[0].status == "open"
+    assert (await scene.deals.show_negotiation(scene.ada, negotiation)).state.status == "open"
     scene.now += HOUR
-    assert (await scene.deals.show_negotiation(scene.ada, negotiation))[0].status == "expired"
+    assert (await scene.deals.show_negotiation(scene.ada, negotiation)).state.status == "expired"
     with refused_as(ErrorCode.OFFER_EXPIRED):
         await scene.deals.accept(scene.oslo, cause(), negotiation)
     await scene.react(intent, "NEGOTIATION_STARTED", scene.reactions.expire)
-    view, _ = await scene.deals.show_negotiation(scene.ada, negotiation)
+    view = (await scene.deals.show_negotiation(scene.ada, negotiation)).state
     assert (view.status, view.rejected_by, view.reason) == ("rejected", "system", "expired")
     assert (await scene.kinds(intent)).count("NEGOTIATION_REJECTED") == 1
 
@@ -267,7 +268,7 @@ async def test_the_first_version_of_a_start_still_folds_and_can_be_accepted(scen
     )
 
     await scene.client.jetstream().publish(document["subject"], json.dumps(document).encode())
-    view, _ = await scene.deals.show_negotiation(scene.ada, negotiation)
+    view = (await scene.deals.show_negotiation(scene.ada, negotiation)).state
     assert (view.offer.by, view.offer.round, view.quantity) == ("buyer", 1, 1)
     await scene.deals.accept(scene.oslo, cause(), negotiation)
 

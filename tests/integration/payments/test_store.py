@@ -85,9 +85,9 @@ async def test_an_order_is_paid_once_however_often_that_is_told(scene: Scene) ->
     assert len({await scene.settle() for _ in range(3)}) == 1
     await scene.settle(webhook="w2")
     assert await scene.kinds() == ["PAYMENT_REQUESTED", "PAYMENT_SUCCEEDED"]
-    state, cursor = await scene.payments.show(ROOT, scene.order.order_id)
-    assert (state.status.value, state.reference, state.webhook_ids) == ("succeeded", "psp-1", frozenset({"w1"}))
-    assert cursor.sequence > 0
+    shown = await scene.payments.show(ROOT, scene.order.order_id)
+    assert (shown.state.status, shown.state.reference) == ("succeeded", "psp-1")
+    assert shown.cursor.sequence > 0
 
 
 async def test_a_message_id_with_other_news_is_refused(scene: Scene) -> None:
