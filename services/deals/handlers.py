@@ -2,7 +2,8 @@
 
 Each reaction may come twice and in the company of others: what has ended stays as it is. Three that look alike are
 all needed (docs/adr/0023): a cancelling ends what had begun before it, a beginning looks whether it came too late,
-and an offer is looked at again when its time is over.
+and an offer is looked at again when its time is over. Only to events of this very service: what others store by
+themselves is theirs to end.
 """
 
 from collections.abc import Sequence
@@ -32,6 +33,9 @@ class Negotiations(Protocol):
     async def about(self, event: NegotiationStarted) -> About:
         """What a negotiation is about, as it stands."""
 
+    async def stands(self, event: NegotiationStarted | NegotiationOfferMade) -> bool:
+        """Whether the offer in this event is still the standing one of an open negotiation."""
+
     async def tell(self, cause: Cause, one: OneNegotiation, command: Command) -> None:
         """Give one a command of the system; one that has ended stays as it is."""
 
@@ -39,11 +43,15 @@ class Negotiations(Protocol):
 class Reactions:
     """The reactions over one place of negotiations."""
 
-    def __init__(self, negotiations: Negotiations) -> None:
+    def __init__(self, negotiations: Negotiations, source: str) -> None:
+        """`source` is what events of this service bear."""
         self._negotiations = negotiations
+        self._source = source
 
     async def react(self, event: Event) -> None:
         """End what the event leaves without a purpose."""
+        if event.envelope.source != self._source:
+            return
         match event.data:
             case IntentCancelled(intent_id=intent_id):
                 for one in await self._negotiations.open_ones(intent_id):
@@ -63,15 +71,16 @@ class Reactions:
         elif about.quote is not None and about.quote.withdrawn:
             await self._end(event, started, _QUOTE_WITHDRAWN)
 
-    async def expire(self, event: Event) -> None:
-        """The offer in this event has run out: unless it was answered, the negotiation has ended."""
-        if isinstance(event.data, NegotiationStarted | NegotiationOfferMade):
-            await self._end(event, event.data, Expire())
+    async def expire(self, event: Event, now: datetime) -> datetime | None:
+        """End the negotiation if the offer in this event has run out; when to look again, while it may."""
+        if event.envelope.source != self._source:
+            return None
+        if not isinstance(event.data, NegotiationStarted | NegotiationOfferMade):
+            return None
+        if now < event.data.offer.expires_at:
+            return event.data.offer.expires_at if await self._negotiations.stands(event.data) else None
+        await self._end(event, event.data, Expire())
+        return None
 
     async def _end(self, event: Event, one: OneNegotiation, command: Command) -> None:
         await self._negotiations.tell(Cause.event(event), one, command)
-
-
-def due_at(event: Event) -> datetime | None:
-    """When the offer in this event runs out; None where it holds none."""
-    return event.data.offer.expires_at if isinstance(event.data, NegotiationStarted | NegotiationOfferMade) else None

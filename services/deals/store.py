@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 from contracts.cursor import Cursor
 from contracts.errors import ErrorCode, Problem, Refused
 from contracts.events.data import Actor, Party
+from contracts.events.negotiation_v1 import NegotiationOfferMade
 from contracts.events.negotiation_v2 import NegotiationStarted
 from contracts.principal import ADMIN, BUYER, NODE, SERVICE, Principal
 from contracts.publishing import derived_id
@@ -210,6 +211,11 @@ class Deals:
         keys = Keys(event.intent_id, event.buyer_id, event.node_id)
         return About(*await self._about(keys, event.quote_id))
 
+    async def stands(self, event: NegotiationStarted | NegotiationOfferMade) -> bool:
+        """Whether the offer in this event is still the standing one of an open negotiation."""
+        state = (await self._events.view(_target_of(event))).state
+        return state is not None and state.status is Status.OPEN and state.offer.round == event.offer.round
+
     async def tell(self, cause: Cause, one: OneNegotiation, command: negotiation.Command) -> None:
         """Give one a command of the system; one that has ended stays as it is."""
 
@@ -218,8 +224,7 @@ class Deals:
                 return ()
             return negotiation.decide(state, command, self._clock())
 
-        target = NEGOTIATION.at(one.negotiation_id, intent=one.intent_id, buyer=one.buyer_id, node=one.node_id)
-        await self._events.change(target, cause, decide)
+        await self._events.change(_target_of(one), cause, decide)
 
     # What they share.
 
@@ -259,6 +264,10 @@ class Deals:
         if found is None:
             _refuse(unknown(aggregate.kind))
         return found
+
+
+def _target_of(one: OneNegotiation) -> Target[Negotiation]:
+    return NEGOTIATION.at(one.negotiation_id, intent=one.intent_id, buyer=one.buyer_id, node=one.node_id)
 
 
 def _party(who: Principal, keys: Keys, kind: str) -> Party:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
+from contracts.contract import Event
 from contracts.errors import ErrorCode, Refused
 from contracts.principal import Principal
 from contracts.publishing import read
@@ -42,7 +43,7 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.deals = Deals(self.site.store, lambda: self.now)
-        self.reactions = Reactions(self.deals)
+        self.reactions = Reactions(self.deals, "urn:a2a:service:test")
 
     async def intent(self, **body: Any) -> Done:
         return await self.deals.create_intent(self.ada, cause(), bodies.CreateIntent(title="an hour", **body))
@@ -64,6 +65,10 @@ class Scene:
     async def kinds(self, intent: str) -> list[str]:
         """The types of all events of a deal, in order."""
         return [one.document["type"] for one in await all_of(self.client, f"market.{intent}.>")]
+
+    async def expire(self, event: Event) -> None:
+        """The timer of an offer comes."""
+        await self.reactions.expire(event, self.now)
 
     async def react(self, intent: str, kind: str, reaction: Callable[[Any], Any] | None = None) -> None:
         """Let the stored event of this kind be reacted to, twice."""
@@ -242,13 +247,15 @@ async def test_a_negotiation_that_began_in_time_goes_on(scene: Scene) -> None:
 
 async def test_an_offer_that_runs_out_ends_the_negotiation_visibly_and_once(scene: Scene) -> None:
     intent, _, negotiation = await scene.begun(expires_at=scene.now + HOUR)
-    await scene.react(intent, "NEGOTIATION_STARTED", scene.reactions.expire)  # too early: nothing happens
+    await scene.react(
+        intent, "NEGOTIATION_STARTED", lambda event: scene.reactions.expire(event, scene.now)
+    )  # too early: nothing happens
     assert (await scene.deals.show_negotiation(scene.ada, negotiation)).state.status == "open"
     scene.now += HOUR
     assert (await scene.deals.show_negotiation(scene.ada, negotiation)).state.status == "expired"
     with refused_as(ErrorCode.OFFER_EXPIRED):
         await scene.deals.accept(scene.oslo, cause(), negotiation)
-    await scene.react(intent, "NEGOTIATION_STARTED", scene.reactions.expire)
+    await scene.react(intent, "NEGOTIATION_STARTED", scene.expire)
     view = (await scene.deals.show_negotiation(scene.ada, negotiation)).state
     assert (view.status, view.rejected_by, view.reason) == ("rejected", "system", "expired")
     assert (await scene.kinds(intent)).count("NEGOTIATION_REJECTED") == 1

@@ -6,14 +6,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from contracts.contract import Event
+from contracts.events.negotiation_v1 import NegotiationOfferMade
 from contracts.events.negotiation_v2 import NegotiationStarted
 from contracts.registry import REGISTRY
 from services.chassis.aggregates import Cause
 from services.deals.domain.intent import Intent
 from services.deals.domain.negotiation import About, Command, Expire, Negotiation, Reject, evolve
 from services.deals.domain.quote import Quote
-from services.deals.handlers import OneNegotiation, Reactions, due_at
+from services.deals.handlers import OneNegotiation, Reactions
 from tests.harness.events import event
+
+SOURCE = "urn:a2a:service:tests"
 
 KEYS = {"intent": "i1", "buyer": "b1", "node": "n1"}
 
@@ -26,6 +29,7 @@ STARTED = stored("NEGOTIATION_STARTED", **KEYS, quote="q1", negotiation="n1")
 INTENT = Intent(intent_id="i1", buyer_id="b1", title="t", quantity=1, budget=None, expires_at=None)
 
 
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
 NOTHING = About(None, None)
 
 
@@ -42,6 +46,7 @@ class Place:
 
     open: Sequence[Negotiation] = (negotiation(1, "q1"), negotiation(2, "q2"))
     what: About = NOTHING
+    standing: bool = True
     told: list[tuple[str, str, Command]] = field(default_factory=list)
 
     async def open_ones(self, intent_id: str) -> Sequence[Negotiation]:
@@ -50,12 +55,15 @@ class Place:
     async def about(self, event: NegotiationStarted) -> About:
         return self.what
 
+    async def stands(self, event: NegotiationStarted | NegotiationOfferMade) -> bool:
+        return self.standing
+
     async def tell(self, cause: Cause, one: OneNegotiation, command: Command) -> None:
         self.told.append((cause.key, one.negotiation_id, command))
 
 
 async def told_by(event: Event, place: Place) -> list[tuple[str, Any]]:
-    await Reactions(place).react(event)
+    await Reactions(place, SOURCE).react(event)
     assert all(cause == event.envelope.id for cause, _, _ in place.told)
     return [(one, command) for _, one, command in place.told]
 
@@ -95,12 +103,32 @@ async def test_what_is_not_known_is_no_reason_to_end() -> None:
     assert await told_by(STARTED, Place()) == []
 
 
-async def test_an_offers_end_is_looked_at_when_it_is_due() -> None:
+async def test_an_offer_is_looked_at_again_when_it_is_due_while_it_stands() -> None:
+    assert isinstance(STARTED.data, NegotiationStarted)
+    due = STARTED.data.offer.expires_at
     place = Place()
-    await Reactions(place).expire(STARTED)
-    await Reactions(place).expire(stored("QUOTE_WITHDRAWN", **KEYS))
+    reactions = Reactions(place, SOURCE)
+    assert await reactions.expire(STARTED, due - timedelta(seconds=1)) == due
+    assert place.told == []
+    assert await reactions.expire(STARTED, due) is None
     assert [(one, command) for _, one, command in place.told] == [("n1", Expire())]
-    assert due_at(stored("QUOTE_WITHDRAWN", **KEYS)) is None
-    due = due_at(stored("NEGOTIATION_OFFER_MADE", **KEYS))
-    assert due is not None
-    assert due > datetime(2026, 1, 1, tzinfo=UTC) - timedelta(days=1)
+
+
+async def test_an_offer_that_was_answered_is_not_looked_at_again() -> None:
+    assert isinstance(STARTED.data, NegotiationStarted)
+    before = STARTED.data.offer.expires_at - timedelta(seconds=1)
+    assert await Reactions(Place(standing=False), SOURCE).expire(STARTED, before) is None
+
+
+async def test_what_holds_no_offer_is_never_due() -> None:
+    place = Place()
+    assert await Reactions(place, SOURCE).expire(stored("QUOTE_WITHDRAWN", **KEYS), NOW) is None
+    assert place.told == []
+
+
+async def test_events_that_others_stored_are_left_to_them() -> None:
+    place = Place()
+    reactions = Reactions(place, "urn:a2a:service:deals")
+    await reactions.react(stored("INTENT_CANCELLED", intent="i1", buyer="b1"))
+    assert await reactions.expire(STARTED, NOW + timedelta(days=9999)) is None
+    assert place.told == []
