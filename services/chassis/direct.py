@@ -29,6 +29,7 @@ class Stored:
     sequence: int
     subject: str
     payload: bytes
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ def _receive(message: Msg, stream: str, found: list[Stored], end: "asyncio.Futur
     if sequence is not None and headers.get("Nats-Stream") != stream:
         end.set_exception(DirectGetFailed(f"{stream}: answered by {headers.get('Nats-Stream')}"))
     elif sequence is not None:
-        found.append(Stored(int(sequence), headers["Nats-Subject"], message.data))
+        found.append(Stored(int(sequence), headers["Nats-Subject"], message.data, headers))
     elif headers.get("Status") in ("204", "404"):
         end.set_result(headers["Status"] == "204" and headers.get("Nats-Num-Pending", "0") != "0")
     else:
