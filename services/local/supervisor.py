@@ -1,4 +1,4 @@
-"""The supervisor: starts the children stage by stage, keeps them running, stops them in the reverse order.
+"""The supervisor: starts the children stage by stage, keeps them running, stops the stages in the reverse order.
 
 Ends for one of two reasons: it was told to stop, or a child cannot run at all. Either way every
 process is gone when `run` returns.
@@ -20,7 +20,7 @@ class _ToldToStop(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Children that start together, and what is to be done meanwhile. They stop one by one, in this order."""
+    """Children that start together and stop together, and what is to be done while they start."""
 
     children: Sequence[Child]
     meanwhile: Callable[[], Awaitable[None]] | None = None
@@ -41,7 +41,7 @@ class Supervisor:
         self._stopping.set()
 
     def _children(self) -> Iterator[Child]:
-        """All children in the order in which they are stopped."""
+        """All children, those first that are stopped first."""
         for stage in reversed(self._stages):
             yield from stage.children
 
@@ -69,8 +69,8 @@ class Supervisor:
         except* ChildFailed as group:
             failures += [error for error in group.exceptions if isinstance(error, ChildFailed)]
         finally:
-            for child in self._children():
-                await child.end()
+            for stage in reversed(self._stages):
+                await asyncio.gather(*(child.end() for child in stage.children))
         if failures:
             raise failures[0]
 
