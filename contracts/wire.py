@@ -32,11 +32,15 @@ class InvalidClientMessage(ContractError):
 
 
 class Auth(msgspec.Struct, frozen=True, tag_field="op", tag="auth"):
+    """The token: as the first message where none came with the handshake, or to refresh it in place."""
+
     token: str
     id: MessageId = None
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag_field="op", tag="subscribe"):
+    """Deliver this channel from a cursor, a moment, the last n events, or from now on."""
+
     channel: str
     id: MessageId = None
     cursor: str | None = None
@@ -57,6 +61,8 @@ class ResumeFrom(msgspec.Struct, frozen=True):
 
 
 class Resume(msgspec.Struct, frozen=True, tag_field="op", tag="resume"):
+    """As one subscribe for each channel, from its cursor."""
+
     channels: dict[str, str | ResumeFrom]
     id: MessageId = None
 
@@ -75,11 +81,15 @@ class Resume(msgspec.Struct, frozen=True, tag_field="op", tag="resume"):
 
 
 class Unsubscribe(msgspec.Struct, frozen=True, tag_field="op", tag="unsubscribe"):
+    """No more of this channel."""
+
     channel: str
     id: MessageId = None
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag_field="op", tag="heartbeat"):
+    """Asks for the cursors, and shows that the client is there."""
+
     id: MessageId = None
 
 
@@ -244,6 +254,47 @@ GATEWAY_MESSAGES: tuple[type[_Message], ...] = (
     Welcome, Authenticated, Subscribed, Unsubscribed, Delivery, Live, Gap, HeartbeatAnswer, Drain, Error,
 )  # fmt: skip
 CLIENT_MESSAGES: tuple[type[ClientMessage], ...] = tuple(_OPS.values())
+
+
+# What an event stream (SSE) tells beside events, as the `data` of its named events (PROTOCOL §6).
+
+
+class StreamLive(msgspec.Struct, frozen=True):
+    """The replay has joined the live tail."""
+
+    replayed: int
+
+
+class StreamGap(msgspec.Struct, frozen=True):
+    """Events in (from, to] may be missing; delivery goes on after `to`."""
+
+    reason: GapReason
+    start: str = msgspec.field(name="from")
+    to: str
+
+
+class StreamPosition(msgspec.Struct, frozen=True):
+    """Nothing came for a while: the block's id is the present cursor."""
+
+
+class StreamDrain(msgspec.Struct, frozen=True):
+    """The gateway is about to leave; reconnect in this many milliseconds."""
+
+    reconnect_in_ms: int
+
+
+class StreamEnd(msgspec.Struct, frozen=True):
+    """Every channel of the stream has ended; nothing follows."""
+
+
+STREAM_EVENTS: Mapping[str, type[msgspec.Struct]] = {
+    "live": StreamLive,
+    "gap": StreamGap,
+    "position": StreamPosition,
+    "drain": StreamDrain,
+    "problem": ErrorBody,
+    "end": StreamEnd,
+}
 
 _encode = msgspec.json.Encoder().encode
 

@@ -1,10 +1,11 @@
 """Write the JSON Schemas and the AsyncAPI document from the registry, or with --check say what is out of date.
 
 A schema that was committed is published: what would break its readers or writers is refused, and then nothing is
-written at all.
+written at all. `--domain MODULE --folder FOLDER` does the same for the events of a domain of one's own.
 """
 
 import argparse
+import importlib
 import json
 import re
 import sys
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from contracts.contract import Contract
+from contracts.domain import MARKET_DOMAIN, Domain
 from contracts.registry import REGISTRY
+from contracts.schemas import asyncapi
 from contracts.schemas.compatibility import changes
 from contracts.schemas.event import file_name, schema
 
 FOLDER = Path(__file__).parent
+ASYNCAPI = "asyncapi.json"
 _SCHEMA_FILE = re.compile(r"([A-Z][A-Z0-9_]*)\.([0-9]+)\.json", re.ASCII)
 
 
@@ -56,19 +60,34 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--check", action="store_true", help="change nothing; exit 1 where a committed file is out of date"
     )
+    parser.add_argument("--domain", metavar="MODULE", help="the module of another domain; needs --folder")
+    parser.add_argument("--folder", type=Path, metavar="FOLDER", help="where that domain's schemas are committed")
     options = parser.parse_args(arguments)
-    present = documents(REGISTRY)
-    refused = refusals(present, FOLDER)
+    if (options.domain is None) is not (options.folder is None):
+        parser.error("--domain and --folder go together")
+    folder = options.folder or FOLDER
+    present = _of_market() if options.domain is None else _of_domain(options.domain)
+    refused = refusals(present, folder)
     for line in refused:
         print(f"error: {line}", file=sys.stderr)
     if refused:
         return 1
-    stale = [name for name, document in present.items() if not _is(FOLDER / name, text_of(document))]
+    stale = [name for name, document in present.items() if not _is(folder / name, text_of(document))]
     for name in stale:
         if not options.check:
-            (FOLDER / name).write_text(text_of(present[name]))
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text_of(present[name]))
         print(f"{name}: {'not as the registry has it; run `task contracts`' if options.check else 'written'}")
     return 1 if options.check and stale else 0
+
+
+def _of_market() -> dict[str, Any]:
+    return {**documents(REGISTRY), ASYNCAPI: asyncapi.document(MARKET_DOMAIN, REGISTRY)}
+
+
+def _of_domain(module: str) -> dict[str, Any]:
+    domain: Domain = importlib.import_module(module).DOMAIN
+    return documents(domain.events)
 
 
 def _is(path: Path, text: str) -> bool:

@@ -7,7 +7,6 @@ A golden event is added with its contract, and its line in SHA256SUMS with it
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
@@ -15,14 +14,9 @@ from jsonschema import Draft202012Validator, FormatChecker
 from contracts.publishing import read
 from contracts.registry import REGISTRY
 from contracts.schemas.__main__ import FOLDER
+from tests.contract.golden_events import FILES, GOLDEN, document
 
-GOLDEN = Path(__file__).parent / "golden"
-FILES = sorted(GOLDEN.glob("*.json"))
 EACH_EVENT = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-
-
-def document(path: Path) -> Any:
-    return json.loads(path.read_text())
 
 
 def test_every_version_of_every_event_has_golden_events_whole_and_least() -> None:
