@@ -33,13 +33,13 @@ class CreateIntent(Body):
     )
 
 
-class Cancel(Body):
+class CancelIntent(Body):
     """Why the intent is cancelled."""
 
     reason: Text | None = Field(default=None, examples=["found elsewhere"])
 
 
-class Quote(Body):
+class GiveQuote(Body):
     """A node's offer to fulfil an intent; its currency is that of every offer to come."""
 
     price: Money = Field(examples=[{"amount": "1250.00", "currency": "EUR"}])
@@ -50,13 +50,13 @@ class Quote(Body):
     )
 
 
-class Withdraw(Body):
+class WithdrawQuote(Body):
     """Why the quote is withdrawn."""
 
     reason: Text | None = Field(default=None, examples=["sold out"])
 
 
-class Offer(Body):
+class MakeOffer(Body):
     """One side's price for all of it."""
 
     price: Money = Field(examples=_PRICE)
@@ -67,7 +67,7 @@ class Offer(Body):
     )
 
 
-class Start(Offer):
+class StartNegotiation(MakeOffer):
     """The opening offer on a quote, by the buyer or by the node that quoted."""
 
     quote_id: Id = Field(examples=["quote_91c0"])
@@ -76,11 +76,11 @@ class Start(Offer):
     )
 
 
-class Accept(Body):
+class AcceptOffer(Body):
     """Nothing has to be said: what is accepted is the standing offer, which only its maker's turn could change."""
 
 
-class Reject(Body):
+class RejectNegotiation(Body):
     """Why the negotiation is left."""
 
     reason: Text | None = Field(default=None, examples=["too dear for us"])

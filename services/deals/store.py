@@ -89,7 +89,7 @@ class Deals:
         )
         return Done(made, change.cursor)
 
-    async def cancel_intent(self, who: Principal, cause: Cause, intent_id: str, body: bodies.Cancel) -> Done:
+    async def cancel_intent(self, who: Principal, cause: Cause, intent_id: str, body: bodies.CancelIntent) -> Done:
         """The buyer does not want it any more."""
         target = await self._find(INTENT, intent_id)
         if actor_of(who, buyer_id=keys_of(target).buyer) is None:
@@ -112,7 +112,7 @@ class Deals:
 
     # Quotes.
 
-    async def give_quote(self, who: Principal, cause: Cause, intent_id: str, body: bodies.Quote) -> Done:
+    async def give_quote(self, who: Principal, cause: Cause, intent_id: str, body: bodies.GiveQuote) -> Done:
         """A node quotes on an intent that is open."""
         _require(who, NODE)
         target = await self._find(INTENT, intent_id)
@@ -131,7 +131,7 @@ class Deals:
         )
         return Done(made, change.cursor)
 
-    async def withdraw_quote(self, who: Principal, cause: Cause, quote_id: str, body: bodies.Withdraw) -> Done:
+    async def withdraw_quote(self, who: Principal, cause: Cause, quote_id: str, body: bodies.WithdrawQuote) -> Done:
         """The node takes its quote back."""
         target = await self._find(QUOTE, quote_id)
         keys = keys_of(target)
@@ -146,7 +146,7 @@ class Deals:
 
     # Negotiations.
 
-    async def start(self, who: Principal, cause: Cause, intent_id: str, body: bodies.Start) -> Done:
+    async def start(self, who: Principal, cause: Cause, intent_id: str, body: bodies.StartNegotiation) -> Done:
         """Buyer or node opens on a quote."""
         target = await self._find(QUOTE, body.quote_id)
         keys = keys_of(target)
@@ -173,7 +173,7 @@ class Deals:
         )
         return Done(made, change.cursor)
 
-    async def offer(self, who: Principal, cause: Cause, negotiation_id: str, body: bodies.Offer) -> Done:
+    async def offer(self, who: Principal, cause: Cause, negotiation_id: str, body: bodies.MakeOffer) -> Done:
         """The side whose turn it is answers with an offer of its own."""
         target, by, about = await self._turn(who, negotiation_id)
         return await self._negotiate(target, cause, negotiation.MakeOffer(by=by, about=about, terms=self._terms(body)))
@@ -183,7 +183,7 @@ class Deals:
         target, by, about = await self._turn(who, negotiation_id)
         return await self._negotiate(target, cause, negotiation.Accept(by=by, about=about))
 
-    async def reject(self, who: Principal, cause: Cause, negotiation_id: str, body: bodies.Reject) -> Done:
+    async def reject(self, who: Principal, cause: Cause, negotiation_id: str, body: bodies.RejectNegotiation) -> Done:
         """Either side leaves; admins and services end it for the system."""
         target = await self._find(NEGOTIATION, negotiation_id)
         by = self._actor(who, target)
@@ -249,7 +249,7 @@ class Deals:
         offered = await self._events.view(QUOTE.at(quote_id, intent=keys.intent, buyer=keys.buyer, node=keys.node))
         return wanted.state, offered.state
 
-    def _terms(self, body: bodies.Offer) -> Terms:
+    def _terms(self, body: bodies.MakeOffer) -> Terms:
         return Terms(price=body.price, expires_at=body.expires_at or self._clock() + OFFER_LASTS)
 
     def _actor(self, who: Principal, target: Target[Negotiation]) -> Actor:

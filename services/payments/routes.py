@@ -29,13 +29,13 @@ class Routes:
         """For the app and its OpenAPI document."""
         return (
             Query(
-                path="/v1/payments/{order}",
+                path="/v1/payments/{order_id}",
                 summary="The payment of an order, for its parties.",
                 answer=PaymentView,
                 handle=self._show,
             ),
             Webhook(
-                path="/v1/payments/{order}/result",
+                path="/v1/payments/{order_id}/result",
                 summary="The payment provider tells how a payment went (Standard Webhooks).",
                 body=Result,
                 handle=self._settle,
@@ -52,9 +52,9 @@ class Routes:
         webhook_id = self._signatures.judge(delivery.body, delivery.headers)
         result = parsed(Result, delivery.body)
         told = Settle(webhook_id=webhook_id, outcome=result.status, reference=result.reference, reason=result.reason)
-        said = [delivery.ids["order"], result.model_dump(mode="json")]
+        said = [delivery.ids["order_id"], result.model_dump(mode="json")]
         cause = Cause.command("payment-provider", webhook_id, said, delivery.traceparent)
-        return await self._payments.settle(cause, delivery.ids["order"], told)
+        return await self._payments.settle(cause, delivery.ids["order_id"], told)
 
     async def _show(self, who: Principal, ids: Mapping[str, str]) -> Shown:
-        return await self._payments.show(who, ids["order"])
+        return await self._payments.show(who, ids["order_id"])

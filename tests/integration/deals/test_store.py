@@ -49,11 +49,11 @@ class Scene:
         return await self.deals.create_intent(self.ada, cause(), bodies.CreateIntent(title="an hour", **body))
 
     async def quote(self, intent: str, amount: str = "100.00", **body: Any) -> Done:
-        said = bodies.Quote(price=euros(amount), **body)  # type: ignore[arg-type]
+        said = bodies.GiveQuote(price=euros(amount), **body)  # type: ignore[arg-type]
         return await self.deals.give_quote(self.oslo, cause(), intent, said)
 
-    def opening(self, quote: str, amount: str = "90.00", **body: Any) -> bodies.Start:
-        return bodies.Start(quote_id=quote, price=euros(amount), **body)  # type: ignore[arg-type]
+    def opening(self, quote: str, amount: str = "90.00", **body: Any) -> bodies.StartNegotiation:
+        return bodies.StartNegotiation(quote_id=quote, price=euros(amount), **body)  # type: ignore[arg-type]
 
     async def begun(self, **body: Any) -> tuple[str, str, str]:
         """An intent, a quote on it and a negotiation that the buyer has opened."""
@@ -92,7 +92,7 @@ def refused_as(code: ErrorCode) -> Any:
 
 async def test_a_deal_goes_from_intent_to_acceptance(scene: Scene) -> None:
     intent, _, negotiation = await scene.begun()
-    await scene.deals.offer(scene.oslo, cause(), negotiation, bodies.Offer(price=euros("95.00")))  # type: ignore[arg-type]
+    await scene.deals.offer(scene.oslo, cause(), negotiation, bodies.MakeOffer(price=euros("95.00")))  # type: ignore[arg-type]
     await scene.deals.accept(scene.ada, cause(), negotiation)
     assert await scene.kinds(intent) == [
         "INTENT_CREATED",
@@ -114,7 +114,7 @@ async def test_a_deal_goes_from_intent_to_acceptance(scene: Scene) -> None:
 async def test_a_repeated_command_answers_the_same_and_stores_nothing(scene: Scene) -> None:
     create, quote_cause, start, accept = cause(), cause(), cause(), cause()
     made = [await scene.deals.create_intent(scene.ada, create, bodies.CreateIntent(title="t")) for _ in range(2)]
-    body = bodies.Quote(price=euros("10"))  # type: ignore[arg-type]
+    body = bodies.GiveQuote(price=euros("10"))  # type: ignore[arg-type]
     quoted = [await scene.deals.give_quote(scene.oslo, quote_cause, made[0].id, body) for _ in range(2)]
     opening = scene.opening(quoted[0].id)
     begun = [await scene.deals.start(scene.ada, start, made[0].id, opening) for _ in range(2)]
@@ -128,18 +128,18 @@ async def test_a_stranger_is_told_what_is_told_of_an_id_that_nobody_has(scene: S
     intent, quote, negotiation = await scene.begun()
     ids = {"intent": (intent, fresh("i")), "quote": (quote, fresh("q")), "negotiation": (negotiation, fresh("n"))}
     eve, lima = Principal(fresh("eve"), "buyer", 4e9), Principal(fresh("lima"), "node", 4e9)
-    deals, offer = scene.deals, bodies.Offer(price=euros("1"))  # type: ignore[arg-type]
+    deals, offer = scene.deals, bodies.MakeOffer(price=euros("1"))  # type: ignore[arg-type]
     attempts: list[tuple[str, Callable[[str], Any]]] = [
         ("intent", lambda one: deals.show_intent(eve, one)),
-        ("intent", lambda one: deals.cancel_intent(eve, cause(), one, bodies.Cancel())),
-        ("intent", lambda one: deals.cancel_intent(lima, cause(), one, bodies.Cancel())),
-        ("quote", lambda one: deals.withdraw_quote(lima, cause(), one, bodies.Withdraw())),
+        ("intent", lambda one: deals.cancel_intent(eve, cause(), one, bodies.CancelIntent())),
+        ("intent", lambda one: deals.cancel_intent(lima, cause(), one, bodies.CancelIntent())),
+        ("quote", lambda one: deals.withdraw_quote(lima, cause(), one, bodies.WithdrawQuote())),
         ("quote", lambda one: deals.start(eve, cause(), intent, scene.opening(one))),
         ("quote", lambda one: deals.start(lima, cause(), intent, scene.opening(one))),
         ("negotiation", lambda one: deals.show_negotiation(eve, one)),
         ("negotiation", lambda one: deals.accept(lima, cause(), one)),
         ("negotiation", lambda one: deals.offer(eve, cause(), one, offer)),
-        ("negotiation", lambda one: deals.reject(lima, cause(), one, bodies.Reject())),
+        ("negotiation", lambda one: deals.reject(lima, cause(), one, bodies.RejectNegotiation())),
     ]
     for kind, attempt in attempts:
         told = []
@@ -168,19 +168,19 @@ async def test_each_role_does_its_own(scene: Scene) -> None:
         with refused_as(ErrorCode.FORBIDDEN):
             await scene.deals.create_intent(who, cause(), bodies.CreateIntent(title="t"))
     with refused_as(ErrorCode.FORBIDDEN):
-        await scene.deals.withdraw_quote(scene.ada, cause(), quote, bodies.Withdraw())
+        await scene.deals.withdraw_quote(scene.ada, cause(), quote, bodies.WithdrawQuote())
     with refused_as(ErrorCode.FORBIDDEN):
         await scene.deals.accept(admin, cause(), negotiation)
-    await scene.deals.withdraw_quote(service, cause(), quote, bodies.Withdraw())
-    await scene.deals.reject(admin, cause(), negotiation, bodies.Reject(reason="fraud"))
-    await scene.deals.cancel_intent(admin, cause(), intent, bodies.Cancel())
+    await scene.deals.withdraw_quote(service, cause(), quote, bodies.WithdrawQuote())
+    await scene.deals.reject(admin, cause(), negotiation, bodies.RejectNegotiation(reason="fraud"))
+    await scene.deals.cancel_intent(admin, cause(), intent, bodies.CancelIntent())
     assert (await scene.deals.show_negotiation(service, negotiation)).state.rejected_by == "system"
 
 
 async def test_a_node_sees_of_an_intent_its_own_quotes_and_negotiations(scene: Scene) -> None:
     intent, quote, negotiation = await scene.begun()
     lima = Principal(fresh("lima"), "node", 4e9)
-    other = await scene.deals.give_quote(lima, cause(), intent, bodies.Quote(price=euros("5")))  # type: ignore[arg-type]
+    other = await scene.deals.give_quote(lima, cause(), intent, bodies.GiveQuote(price=euros("5")))  # type: ignore[arg-type]
     whole = (await scene.deals.show_intent(scene.ada, intent)).state
     assert {one.quote_id for one in whole.quotes} == {quote, other.id}
     assert [one.negotiation_id for one in whole.negotiations] == [negotiation]
@@ -191,10 +191,10 @@ async def test_a_node_sees_of_an_intent_its_own_quotes_and_negotiations(scene: S
 
 async def test_nothing_begins_on_what_was_taken_back(scene: Scene) -> None:
     intent, quote, _ = await scene.begun()
-    await scene.deals.withdraw_quote(scene.oslo, cause(), quote, bodies.Withdraw())
+    await scene.deals.withdraw_quote(scene.oslo, cause(), quote, bodies.WithdrawQuote())
     with refused_as(ErrorCode.QUOTE_CLOSED):
         await scene.deals.start(scene.ada, cause(), intent, scene.opening(quote))
-    await scene.deals.cancel_intent(scene.ada, cause(), intent, bodies.Cancel())
+    await scene.deals.cancel_intent(scene.ada, cause(), intent, bodies.CancelIntent())
     with refused_as(ErrorCode.INTENT_CLOSED):
         await scene.quote(intent)
 
@@ -214,9 +214,9 @@ async def test_taking_back_ends_open_negotiations_once_and_leaves_ended_ones(sce
     third = await scene.deals.start(scene.ada, cause(), intent, scene.opening(elsewhere.id))
     await scene.deals.accept(scene.oslo, cause(), first)
     if what == "intent_cancelled":
-        await scene.deals.cancel_intent(scene.ada, cause(), intent, bodies.Cancel())
+        await scene.deals.cancel_intent(scene.ada, cause(), intent, bodies.CancelIntent())
     else:
-        await scene.deals.withdraw_quote(scene.oslo, cause(), quote, bodies.Withdraw())
+        await scene.deals.withdraw_quote(scene.oslo, cause(), quote, bodies.WithdrawQuote())
     await scene.react(intent, what.upper())
     views = [(await scene.deals.show_negotiation(scene.ada, one)).state for one in (first, second.id, third.id)]
     assert [view.status for view in views[:2]] == ["accepted", "rejected"]
@@ -231,9 +231,9 @@ async def test_a_negotiation_that_began_a_moment_too_late_ends_by_its_own_event(
     intent, quote, negotiation = await scene.begun()
     # As if the start had been decided before this and stored after it.
     if what == "intent_cancelled":
-        await scene.deals.cancel_intent(scene.ada, cause(), intent, bodies.Cancel())
+        await scene.deals.cancel_intent(scene.ada, cause(), intent, bodies.CancelIntent())
     else:
-        await scene.deals.withdraw_quote(scene.oslo, cause(), quote, bodies.Withdraw())
+        await scene.deals.withdraw_quote(scene.oslo, cause(), quote, bodies.WithdrawQuote())
     await scene.react(intent, "NEGOTIATION_STARTED")
     view = (await scene.deals.show_negotiation(scene.ada, negotiation)).state
     assert (view.status, view.reason) == ("rejected", what)
