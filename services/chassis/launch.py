@@ -6,8 +6,10 @@ Where it cannot begin or go on it says why in one `error:` line, and ends with t
 import argparse
 import os
 import signal
+import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from starlette.applications import Starlette
 
@@ -19,6 +21,17 @@ from services.chassis.telemetry import configure_logging
 
 Settings = TypeVar("Settings", bound=TokenSettings)
 OnFatal = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Errand(Generic[Settings]):
+    """What a service's command does in place of serving, where its option is given."""
+
+    option: str
+    choices: tuple[str, ...]
+    help: str
+    # With the choice; the exit code.
+    run: Callable[[Settings, str], int]
 
 
 def verifier_of(settings: TokenSettings) -> TokenVerifier:
@@ -46,12 +59,15 @@ def launch(
     on_signal: Callable[[Starlette], None],
     graceful_seconds: int,
     http: type[BoundedHttp] = BoundedHttp,
+    errand: Errand[Settings] | None = None,
     given: Sequence[str] | None = None,
 ) -> None:
     """Run service `name` until SIGTERM; `on_signal` is told of it first, with the app that `build` made."""
-    _read_arguments(name, kind, description, given)
+    choice = _read_arguments(name, kind, description, errand, given)
     settings = load(kind)
     configure_logging(name, settings.log_level)
+    if errand is not None and choice is not None:
+        sys.exit(errand.run(settings, choice))
     verifier = _verifier(settings)
     try:
         listener = listen(settings.http_host, settings.http_port, settings.http_fd)
@@ -69,14 +85,24 @@ def launch(
         refuse(fatal[0])
 
 
-def _read_arguments(name: str, kind: type[TokenSettings], description: str, given: Sequence[str] | None) -> None:
-    """There are none but --help, which tells the settings."""
-    argparse.ArgumentParser(
+def _read_arguments(
+    name: str,
+    kind: type[Settings],
+    description: str,
+    errand: Errand[Settings] | None,
+    given: Sequence[str] | None,
+) -> str | None:
+    """The errand's choice, if any; --help tells the settings."""
+    parser = argparse.ArgumentParser(
         prog=f"python -m services.{name}",
         description=description,
         epilog=f"settings, from the environment:\n{described(kind)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args(given)
+    )
+    if errand is not None:
+        parser.add_argument(errand.option, choices=errand.choices, dest="errand", help=errand.help)
+    found: str | None = getattr(parser.parse_args(given), "errand", None)
+    return found
 
 
 def _verifier(settings: TokenSettings) -> TokenVerifier:

@@ -120,6 +120,10 @@ class Reactions:
         # Why events are not reacted to; None where they are.
         self._trouble: str | None = "not begun yet" if sources else None
 
+    def leave(self) -> None:
+        """The service is about to end: what is being tried again is given up, what is in hand is finished."""
+        self._stopping.set()
+
     def failing(self) -> str | None:
         """Why events are not reacted to, for `/readyz`."""
         return self._trouble

@@ -84,6 +84,18 @@ class TokenSettings(ServiceSettings):
     jwt_audience: str | None = Field(default=None, min_length=1, description="required `aud`")
 
 
+class PublisherSettings(TokenSettings):
+    """What a service that keeps aggregates reads beside that."""
+
+    nats_monitor_url: HttpUrl | None = Field(
+        default=None, description="the NATS server's monitoring port, as http://127.0.0.1:8222; tells its disk sync"
+    )
+    bodies_max_bytes: int = Field(default=32 * 1024**2, ge=1024, description="all request bodies held at once")
+    body_timeout_s: float = Field(default=10, gt=0, description="time in which a request's body must have arrived")
+    ack_timeout_s: float = Field(default=2, gt=0, le=30, description="time for one acknowledgement before another try")
+    store_deadline_s: float = Field(default=10, gt=0, description="time in which a command is stored or refused")
+
+
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 

@@ -1,0 +1,1 @@
+"""Orders: what accepted negotiations become, until they are paid and confirmed or cancelled. Money and order agree."""
