@@ -167,7 +167,7 @@ def _routes(
         WebSocketRoute("/v1/ws", WebSocketEndpoint(replica, identity).accept),
         Route("/v1/events", EventsEndpoint(replica, identity).get, methods=["GET"]),
         *HttpEndpoints(replica, identity).routes(),
-        *catalogue_routes(),
+        *catalogue_routes(settings.domains),
         *health_routes(checks, registry, lambda: {"region": settings.region}),
     ]
 

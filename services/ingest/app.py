@@ -83,7 +83,7 @@ def build(settings: IngestSettings, verifier: TokenVerifier, on_fatal: Callable[
             await asyncio.wait([keeper])
 
     app: Starlette = Starlette(
-        routes=[*events.routes(), *catalogue_routes(), *health],
+        routes=[*events.routes(), *catalogue_routes(settings.domains), *health],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )
