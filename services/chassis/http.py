@@ -8,9 +8,11 @@ Never answers in the middle of another response.
 
 import asyncio
 import json
+import socket
 from enum import Enum
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 LARGEST_HEAD_BYTES = 32 * 1024
@@ -52,6 +54,34 @@ class _TooLarge(Exception):
     """Raised inside a parser callback: ends the parsing, and uvicorn then asks for the 400 answer."""
 
 
+class _Addresses:
+    """Tells uvicorn a transport's two addresses; asked itself, uvloop would keep them, 300 bytes, for good."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        asked = socket.SocketType(fileno=transport.get_extra_info("socket").fileno())
+        self._own = self._peer = None
+        try:
+            self._own = asked.getsockname()
+            self._peer = asked.getpeername()
+        except OSError:  # the client has left already
+            pass
+        finally:
+            asked.detach()  # the transport closes it
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """As the transport's own."""
+        return self if name == "socket" else self._transport.get_extra_info(name, default)
+
+    def getsockname(self) -> Any:
+        """The server's address."""
+        return self._own
+
+    def getpeername(self) -> Any:
+        """The client's address, if it is still there."""
+        return self._peer
+
+
 class BoundedHttp(HttpToolsProtocol):
     """One connection. A subclass may take the transport over; this class then does nothing more with it."""
 
@@ -74,7 +104,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._refusal = Refusal.MALFORMED
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        super().connection_made(transport)
+        super().connection_made(_Addresses(transport))  # type: ignore[arg-type]  # uvicorn asks it for nothing else
+        self.transport = transport
+        self.flow = FlowControl(transport)
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -113,4 +113,4 @@ def _verifier(settings: TokenSettings) -> TokenVerifier:
     try:
         return verifier_of(settings)
     except ValueError as error:
-        refuse(f"A2A_JWT_PUBLIC_KEY: {error}")
+        refuse(str(error))

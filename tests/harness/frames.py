@@ -95,7 +95,7 @@ class Wire:
     def __init__(self, world: World | None = None, *, acts: bool = True) -> None:
         self.world = world or World()
         self.transport = FakeTransport()
-        self.protocol = WebSocketTransport(self.transport, lambda sink: Told(self.world, sink, acts), 1000)
+        self.protocol = WebSocketTransport(self.transport, b"", lambda sink: Told(self.world, sink, acts), 1000)
         self.protocol.home = {self.protocol}
         session = self.protocol.session
         assert isinstance(session, Told)

@@ -63,7 +63,7 @@ class EventStream(Connection):
         self.due: float | None = None
         # None until the response head is out; what is written before is kept here.
         self._sink: Sink | None = None
-        self._early: list[bytes] = [first_bytes(replica.random())]
+        self._early: list[bytes] | None = [first_bytes(replica.random())]
         # Told once with None, or with why the stream cannot begin, where the endpoint waits for it.
         self.on_placed: Callable[[Problem | None], None] | None = None
         # Channels that have not ended yet; None where they never do.
@@ -100,7 +100,7 @@ class EventStream(Connection):
     def attach(self, sink: Sink) -> None:
         """The response head is out: send what was kept, and go on."""
         self._sink = sink
-        early, self._early = self._early, []
+        early, self._early = self._early or (), None
         # It may have stopped for having kept a step's bytes; from here on the sink says when to stop.
         waited, self.writable = not self.writable, True
         sink.write(b"".join(early))
@@ -267,7 +267,7 @@ class EventStream(Connection):
         self._wrote_at = self.replica.now()
         if self._sink is not None:
             self._sink.write(data)
-        else:
+        elif self._early is not None:
             self._early.append(data)
             if self.writable and sum(map(len, self._early)) >= STEP_BYTES:
                 self.pause()

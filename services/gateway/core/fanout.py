@@ -6,7 +6,7 @@ pages until it joins.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from services.gateway.core.log import Entry
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from services.gateway.core.subscription import Reader, Subscription
 
 Types = frozenset[str] | None
+Name = TypeVar("Name")
 
 # How much a connection is given of a channel in one step, before others have their turn.
 STEP_BYTES = 64 * 1024
@@ -83,30 +84,32 @@ class Fanout:
     """The live subscriptions of one stream, by routing key and type filter."""
 
     def __init__(self) -> None:
-        self._groups: dict[str, dict[Types, _Group]] = {}
+        # By key: those who get every event, and those who filter by type; most channels have the first alone.
+        self._all: dict[str, _Group] = {}
+        self._filtered: dict[str, dict[frozenset[str], _Group]] = {}
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return len(self._all.keys() | self._filtered.keys())
 
     def join(self, key: str, channel: str, types: Types, subscription: "Subscription") -> None:
         """From the next batch on, `subscription` gets what bears `key`."""
-        by_types = self._groups.setdefault(key, {})
-        group = by_types.get(types)
+        group = self._all.get(key) if types is None else self._filtered.get(key, {}).get(types)
         if group is None:
-            group = by_types[types] = _Group(channel)
+            group = _Group(channel)
+            if types is None:
+                self._all[key] = group
+            else:
+                self._filtered.setdefault(key, {})[types] = group
         group.members[subscription] = None
 
     def leave(self, key: str, types: Types, subscription: "Subscription") -> None:
         """Nothing more for `subscription`; harmless where it had not joined."""
-        by_types = self._groups.get(key)
-        group = by_types.get(types) if by_types else None
-        if by_types is None or group is None:
-            return
-        group.members.pop(subscription, None)
-        if not group.members:
-            del by_types[types]
+        if types is None:
+            _leave(self._all, key, subscription)
+        elif (by_types := self._filtered.get(key)) is not None:
+            _leave(by_types, types, subscription)
             if not by_types:
-                del self._groups[key]
+                del self._filtered[key]
 
     def due(self, batch: Sequence[Entry], start: int = 0) -> "tuple[dict[Reader, list[Part]], int]":
         """What each live reader gets of `batch` from `start` on, and up to where: no more than a step of any channel.
@@ -127,22 +130,34 @@ class Fanout:
 
     def _touched(self, batch: Sequence[Entry], start: int) -> tuple[dict[_Group, Part], int]:
         found: dict[_Group, Part] = {}
-        groups = self._groups
+        whole = self._all
         for place in range(start, len(batch)):
             entry, largest = batch[place], 0
-            for key in entry.keys:
-                by_types = groups.get(key)
-                if by_types is None:
-                    continue
-                for types, group in by_types.items():
-                    if types is None or entry.type in types:
-                        part = found.get(group)
-                        if part is None:
-                            part = found[group] = Part(group.channel, [entry])
-                        else:
-                            part.entries.append(entry)
-                        part.size += len(entry.payload)
-                        largest = max(largest, part.size)
+            groups = [group for key in entry.keys if (group := whole.get(key)) is not None]
+            if self._filtered:
+                groups += self._picked(entry)
+            for group in groups:
+                part = found.get(group)
+                if part is None:
+                    part = found[group] = Part(group.channel, [entry])
+                else:
+                    part.entries.append(entry)
+                part.size += len(entry.payload)
+                largest = max(largest, part.size)
             if largest >= STEP_BYTES:
                 return found, place + 1
         return found, len(batch)
+
+    def _picked(self, entry: Entry) -> "list[_Group]":
+        """The groups whose filter takes the entry."""
+        return [
+            group for key in entry.keys for types, group in self._filtered.get(key, {}).items() if entry.type in types
+        ]
+
+
+def _leave(groups: "dict[Name, _Group]", name: Name, subscription: "Subscription") -> None:
+    group = groups.get(name)
+    if group is not None:
+        group.members.pop(subscription, None)
+        if not group.members:
+            del groups[name]

@@ -46,8 +46,8 @@ class WebSocketEndpoint:
                 session.refuse(refusal)
             return session
 
-        def make(transport: asyncio.Transport) -> SlimProtocol:
-            return WebSocketTransport(transport, make_session, self._replica.limits.write_high_bytes)
+        def make(transport: asyncio.Transport, head: bytes) -> SlimProtocol:
+            return WebSocketTransport(transport, head, make_session, self._replica.limits.write_high_bytes)
 
         upgrade.accept(make)
 

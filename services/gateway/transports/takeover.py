@@ -44,6 +44,8 @@ class SlimProtocol(asyncio.Protocol):
 
 
 MakeProtocol = Callable[[asyncio.Transport], SlimProtocol]
+# The protocol writes the head that it is given, and nothing before it.
+MakeUpgraded = Callable[[asyncio.Transport, bytes], SlimProtocol]
 
 
 class GatewayHttp(BoundedHttp):
@@ -209,18 +211,18 @@ class Upgrade:
         self._http.transport.write(STATUS_LINE[status] + head + b"\r\n" + body)
         self._http.transport.close()
 
-    def accept(self, make: MakeProtocol) -> None:
-        """Answer 101 and give the transport to `make`'s protocol; nothing happens where the client has left."""
+    def accept(self, make: MakeUpgraded) -> None:
+        """Give the transport to `make`'s protocol, which answers 101; nothing happens where the client has left."""
         http = self._http
         self._answered = True
         if http.transport.is_closing():
             return
         token = base64.b64encode(hashlib.sha1(self._key + _GUID, usedforsecurity=False).digest())
-        http.transport.write(
+        head = (
             b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n"
             b"sec-websocket-accept: %b\r\n\r\n" % token
         )
-        protocol = make(http.transport)
+        protocol = make(http.transport, head)
         http.hand_over(protocol)
         http.parser = None  # type: ignore[assignment]  # as above
         if self._rest:

@@ -28,6 +28,8 @@ _WHOLE_TEXT = 0x81
 _LOW_SHARE = 4
 _MESSAGES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 _SMALL_FRAGMENT = 128
+# Answers are joined with those beside them; what is larger is events, and goes at once.
+_SMALL_WRITE = 1024
 _FRAMES_AFTER_CLOSE = 64
 _TOO_LARGE = Problem(ErrorCode.MESSAGE_TOO_LARGE, f"a message has at most {LARGEST_CLIENT_MESSAGE_BYTES} bytes")
 
@@ -35,12 +37,15 @@ _TOO_LARGE = Problem(ErrorCode.MESSAGE_TOO_LARGE, f"a message has at most {LARGE
 class WebSocketTransport(SlimProtocol):
     """One WebSocket after its handshake; the session's sink."""
 
-    __slots__ = ("_held", "_message", "_parser", "_patience", "_rest", "_skip", "session", "transport")
+    __slots__ = ("_corked", "_held", "_message", "_parser", "_patience", "_rest", "_skip", "session", "transport")
 
     def __init__(
-        self, transport: asyncio.Transport, make_session: Callable[[Sink], Session], write_high_bytes: int
+        self, transport: asyncio.Transport, head: bytes, make_session: Callable[[Sink], Session], write_high_bytes: int
     ) -> None:
+        """`head`: the handshake's answer, which goes before anything else."""
         self.transport = transport
+        # What is said while a read, or the handshake, is dealt with: it goes as one write.
+        self._corked: list[bytes] | None = [head]
         # Bytes of a frame that is not here in whole, and of what follows while messages are held.
         self._rest: bytearray | None = None
         # Made for control frames, fragments and faults only.
@@ -54,11 +59,19 @@ class WebSocketTransport(SlimProtocol):
         self._patience = _FRAMES_AFTER_CLOSE
         transport.set_write_buffer_limits(write_high_bytes, write_high_bytes // _LOW_SHARE)
         self.session = make_session(self)
+        self._uncork()
 
     # From the transport.
 
     def data_received(self, data: bytes) -> None:
         """Frames, cut anywhere."""
+        self._corked = []
+        try:
+            self._take_in(data)
+        finally:
+            self._uncork()
+
+    def _take_in(self, data: bytes) -> None:
         if self._skip:
             skipped = min(self._skip, len(data))
             self._skip -= skipped
@@ -128,6 +141,7 @@ class WebSocketTransport(SlimProtocol):
         self.session.heard(counts=is_small_piece or frame.opcode not in _MESSAGES)
         if frame.opcode is Opcode.CLOSE:
             self.session.release()
+            self._uncork()
             self.transport.close()
         elif frame.opcode in _MESSAGES:
             self._take_fragment(frame)
@@ -174,7 +188,18 @@ class WebSocketTransport(SlimProtocol):
 
     def write(self, data: bytes) -> None:
         """Send after all before."""
+        if self._corked is not None and len(data) <= _SMALL_WRITE:
+            self._corked.append(data)
+            return
+        if self._corked:
+            data = b"".join((*self._corked, data))
+            self._corked.clear()
         self.transport.write(data)
+
+    def _uncork(self) -> None:
+        corked, self._corked = self._corked, None
+        if corked:
+            self.transport.write(b"".join(corked))
 
     def close(self) -> None:
         """The close frame is written: wait for the client's, and read on for it."""

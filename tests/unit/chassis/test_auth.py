@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from contracts.errors import ErrorCode, Refused
 from contracts.principal import Principal
-from services.chassis.auth import TokenVerifier, fitting_algorithm
+from services.chassis.auth import TokenVerifier
+from services.chassis.keys import fitting_algorithm
 from tests.unit.chassis.keys import KINDS, private_key, private_pem, public_pem, signed
 
 SECRET = "a secret of the tests alone, of more than 32 bytes"
@@ -58,6 +59,11 @@ async def test_a_good_token_tells_who_holds_it() -> None:
     assert await HS.verify(token()) == Principal("ada", "buyer", NOW + 60)
 
 
+def test_a_public_key_is_no_shared_secret() -> None:
+    with pytest.raises(ValueError, match="A2A_JWT_HS256_SECRET"):
+        TokenVerifier(hs256_secret=public_pem(private_key("RS256")))
+
+
 async def test_a_token_that_was_verified_before_still_expires() -> None:
     now = [NOW]
     verifier = TokenVerifier(hs256_secret=SECRET, clock=lambda: now[0])
@@ -74,9 +80,20 @@ async def test_verified_tokens_are_remembered_up_to_a_bound(monkeypatch: pytest.
     texts = [token(sub=f"buyer{n}") for n in range(4)]
     for text in (*texts, texts[2]):
         await verifier.verify(text)
-    assert list(verifier._verified) == [texts[3], texts[2]]
+    assert [held.sub for _, held in verifier._verified.values()] == ["buyer3", "buyer2"]
     await verifier.verify(token(channels=["order:o"] * 200))
-    assert list(verifier._verified) == [texts[3], texts[2]], "a large token is verified each time"
+    assert [held.sub for _, held in verifier._verified.values()] == ["buyer3", "buyer2"], "large ones never are"
+
+
+async def test_what_issuers_write_before_their_claims_is_remembered_up_to_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.chassis.auth._REMEMBERED_HEADERS", 2)
+    verifier = TokenVerifier(hs256_secret=SECRET, clock=lambda: NOW)
+    for kid in ("a", "b", "c", "d" * 300):
+        text = jwt.encode({"sub": "ada", "role": "buyer", "exp": NOW + 60}, SECRET, "HS256", headers={"kid": kid})
+        assert (await verifier.verify(text)).sub == "ada"
+        assert len(verifier._headers) <= 2
 
 
 @pytest.mark.parametrize("kind", KINDS)

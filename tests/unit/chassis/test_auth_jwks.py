@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contracts.errors import ErrorCode, Refused
-from services.chassis.auth import KeysUnavailable, TokenVerifier, _usable_keys
+from services.chassis.auth import TokenVerifier
+from services.chassis.keys import KeysUnavailable, _usable_keys
 from tests.harness.waiting import until
 from tests.unit.chassis.keys import KINDS, Issuer, issuing, jwk, private_key, public_pem, signed
 
@@ -211,7 +212,7 @@ async def test_redirects_are_not_followed_and_errors_are_no_keys(
 async def test_an_issuer_that_does_not_answer_is_waited_for_only_so_long(
     verifier: TokenVerifier, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.chassis.auth._JWKS_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("services.chassis.keys._JWKS_TIMEOUT_SECONDS", 0.05)
     issuer.answering.clear()
     with pytest.raises(KeysUnavailable):
         await verifier.verify(signed("RS256"))
