@@ -38,6 +38,9 @@ METRICS: Mapping[str, Metric] = {
     "published": Metric("published", None),
     "refused": Metric("refused", 0),
     "kib_per_stalled": Metric("KB/stalled", 0),
+    "commands_per_s": Metric("commands/s", None),
+    "command_us": Metric("service us", 0),
+    "restart_s": Metric("restart s", 2),
     "closed_share": Metric("closed 4102", 2),
 }
 

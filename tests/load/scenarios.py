@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
-from tests.load import replay, stall
+from tests.load import commands, replay, stall
 from tests.load.fan import Fan, Measured, Used, measure
 from tests.load.figures import Figures
 from tests.load.peers.gateway import SUBJECT, Gateway
@@ -147,5 +147,6 @@ _RUNS: Mapping[Kind, _Run] = {
     Kind.STORM: _storm,
     Kind.DEEP: _deep,
     Kind.REPLAY: lambda workload, sizes, _, place: replay.run(sizes.of(workload), sizes, place),
+    Kind.COMMANDS: lambda workload, sizes, _, place: commands.run(sizes.stored(workload), sizes, place),
     Kind.STALL: lambda workload, sizes, _, place: stall.run(sizes.of(workload), workload.rate, sizes, place),
 }

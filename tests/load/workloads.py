@@ -16,6 +16,7 @@ class Kind(Enum):
     DEEP = "deep"
     REPLAY = "replay"
     STALL = "stall"
+    COMMANDS = "commands"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class Workload:
     own_tokens: bool = False
     # Whether connections subscribe to a channel each, or only open (an idle WebSocket of ours).
     subscribes: bool = True
+    # Whether the stream is long before it begins.
+    is_long: bool = False
 
 
 _FULL = ("deliveries_per_s", "cpu_s_per_million", "p50_ms", "p99_ms", "client_us")
@@ -63,6 +66,10 @@ def _times(metric: str, relation: str, **peers: float) -> tuple[Target, ...]:
     return tuple(Target(metric, relation, bound, peer) for peer, bound in peers.items())
 
 
+_COMMANDS = ("commands_per_s", "p50_ms", "p99_ms", "command_us", "restart_s")
+_LIKE_A_MARKET = (
+    Target("commands_per_s", ">=", 500), Target("p50_ms", "<=", 3), Target("restart_s", "<=", 2),
+)  # fmt: skip
 _LIKE_NCHAN = (*_times("cpu_s_per_million", "<=", nchan=1.3), *_times("p99_ms", "<=", nchan=2))
 
 _ALL = (
@@ -121,6 +128,14 @@ _ALL = (
             Target("p99_ms", "<=", 10), Target("kib_per_stalled", "<=", 256), Target("closed_share", ">=", 1),
         ),
     ),
+    Workload(
+        "COMMANDS", "commands to a publisher over HTTP, one in two begins an aggregate", Kind.COMMANDS, _COMMANDS,
+        peers=("ours",), targets=_LIKE_A_MARKET,
+    ),
+    Workload(
+        "COMMANDS-1M", "the same with a million events of others in the stream", Kind.COMMANDS, _COMMANDS,
+        peers=("ours",), targets=_LIKE_A_MARKET, is_long=True,
+    ),
 )  # fmt: skip
 WORKLOADS: Mapping[str, Workload] = {workload.name: workload for workload in _ALL}
 
@@ -137,8 +152,13 @@ class Sizes:
     replay_buyers: int = 500
     replaying: int = 50
     stall: int = 200
+    long_stream: int = 1_000_000
     seconds: float = 4
     stall_seconds: float = 3
+
+    def stored(self, workload: Workload) -> int:
+        """How many events are in the stream before it begins."""
+        return self.long_stream if workload.is_long else 0
 
     def of(self, workload: Workload) -> int:
         """How many connections a workload has."""
@@ -148,11 +168,12 @@ class Sizes:
             Kind.DEEP: self.storm,
             Kind.REPLAY: self.replaying,
             Kind.STALL: self.stall,
+            Kind.COMMANDS: 0,
         }
         return workload.connections or by_kind.get(workload.kind, self.connections)
 
 
 QUICK = Sizes(
     connections=100, idle=500, storm=100, behind=200, replay_events=20_000, replaying=10, stall=50, seconds=1,
-    stall_seconds=2,
+    stall_seconds=2, long_stream=20_000,
 )  # fmt: skip

@@ -70,7 +70,7 @@ class Gateway:
         """nats-server, the streams, what the workload prepares, the gateway."""
         broker_port, broker = start_broker(stack, place)
         nats_url = f"nats://127.0.0.1:{broker_port}"
-        epoch = asyncio.run(_declare(nats_url))
+        epoch = asyncio.run(declare(nats_url))
         prepared = 0
         if self._prepare is not None:
             with NatsLine(broker_port) as line:
@@ -107,7 +107,7 @@ class Gateway:
         )
 
 
-async def _declare(nats_url: str) -> str:
+async def declare(nats_url: str) -> str:
     """Make the streams, so that a workload can fill them first; MARKET's epoch."""
     client = await nats.connect(nats_url)
     try:
