@@ -23,7 +23,8 @@ from services.local.sockets import PortTaken
 _EPILOG = """\
 Every A2A_* setting of the services is passed on to them; README.md lists them. This command has defaults
 of its own for A2A_MARKET_MAX_BYTES (1 GiB), A2A_DRAIN_GRACE_S (0) and A2A_DRAIN_SPREAD_S (1), and makes
-a secret for A2A_JWT_HS256_SECRET, kept in the data folder. Logs are in DIR/logs.
+a secret for A2A_JWT_HS256_SECRET, kept in the data folder, and one for A2A_PAYMENT_WEBHOOK_SECRET at each start.
+Logs are in DIR/logs.
 """
 
 
@@ -36,7 +37,8 @@ def _port(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m services.local",
-        description="Run the whole system on this machine: NATS with JetStream, relay, ingest, gateway, demo traffic.",
+        description="Run the whole system on this machine: NATS with JetStream, gateway, ingest, deals, orders, "
+        "payments, relay, demo traffic.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -46,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", type=Path, default=Path(".data"), metavar="DIR", help="where events are kept (default: ./.data)"
     )
-    parser.add_argument("--no-traffic", action="store_true", help="publish no made-up deals")
+    parser.add_argument("--no-traffic", action="store_true", help="make no deals")
     parser.add_argument(
         "--json", action="store_true", help="print one line of JSON with addresses and tokens once all is ready"
     )
@@ -64,7 +66,7 @@ async def _run(system: System, *, json: bool) -> None:
     greeting = as_json if json else as_text
 
     def greet() -> None:
-        print(greeting(system.addresses, system.mint.handed_out()), flush=True)
+        print(greeting(system.addresses, system.mint.handed_out(), system.webhook_secret), flush=True)
 
     await system.run(greet)
 

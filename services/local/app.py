@@ -20,11 +20,21 @@ from services.local.logfile import LogFile
 from services.local.settings import LocalSettings
 from services.local.sockets import HOST, listening, url_of
 from services.local.supervisor import Stage, Supervisor
-from services.local.tokens import Mint
+from services.local.tokens import Mint, new_webhook_secret
 
-_SERVICES = ("gateway", "ingest", "relay")
-# Together less than 5 s, which is what a person and a service manager wait for.
-_STOP_SECONDS: Mapping[str, float] = {"traffic": 0.2, "gateway": 2.4, "ingest": 0.8, "relay": 0.4, "nats": 0.8}
+_SERVICES = ("gateway", "ingest", "deals", "orders", "payments", "relay")
+# Children that start together stop together, so these three stages end within less than 5 s, which is what a person
+# and a service manager wait for.
+_STOP_SECONDS: Mapping[str, float] = {
+    "traffic": 0.3,
+    "gateway": 2.4,
+    "ingest": 2.4,
+    "deals": 2.4,
+    "orders": 2.4,
+    "payments": 2.4,
+    "relay": 2.4,
+    "nats": 0.8,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,9 @@ class Addresses:
 
     gateway: str
     ingest: str
+    deals: str
+    orders: str
+    payments: str
     relay: str
     nats: str
 
@@ -64,6 +77,8 @@ class System:
         self._nats_port, self._monitor_port = free_port(), free_port()
         secret = settings.jwt_hs256_secret or folder.secret()
         self._secret = secret
+        # What the payment provider of this run signs with.
+        self.webhook_secret = settings.payment_webhook_secret or new_webhook_secret()
         self.mint = Mint(secret, settings.jwt_issuer, settings.jwt_audience)
         served = [self._service(name) for name in _SERVICES]
         driven = [self._traffic()] if traffic else []
@@ -136,7 +151,11 @@ class System:
             Program(
                 name="traffic",
                 command=(sys.executable, "-m", "services.local.traffic"),
-                environment={**self._environment(), "A2A_INGEST_URL": self.addresses.ingest},
+                environment={
+                    **self._environment(),
+                    "A2A_DEALS_URL": self.addresses.deals,
+                    "A2A_PAYMENTS_URL": self.addresses.payments,
+                },
                 refusal_code=EXIT_WRONG_SETTING,
                 stop_seconds=_STOP_SECONDS["traffic"],
             )
@@ -152,6 +171,7 @@ class System:
             "A2A_NATS_MONITOR_URL": f"http://{HOST}:{self._monitor_port}",
             "A2A_HTTP_HOST": HOST,
             "A2A_JWT_HS256_SECRET": self._secret,
+            "A2A_PAYMENT_WEBHOOK_SECRET": self.webhook_secret,
             "A2A_MARKET_MAX_BYTES": str(settings.market_max_bytes),
             "A2A_REGION": settings.region,
             "A2A_DRAIN_GRACE_S": f"{settings.drain_grace_s:g}",

@@ -1,25 +1,47 @@
-"""A made-up deal: the five facts from intent to payment, as CloudEvents that fit their contracts.
+"""A made-up deal: what its buyer, its node and the payment provider ask of the services, one request after another.
 
-Pure: ids, times and prices come in. An event's id follows from the deal and the step, so that a story
-told twice is stored once.
+Pure: a deal is a generator that yields requests and is sent the answers, so the ids are the services' own. A request
+has a key of its own, so that one whose answer was lost can be sent again.
 """
 
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
-from contracts.registry import REGISTRY
+from contracts.principal import BUYER, NODE
 
-SOURCE = "urn:a2a:service:local-traffic"
-STEPS = 5
-_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, SOURCE)
+Story = Generator["Request", Mapping[str, Any], None]
+PROVIDER = "provider"
+"""Who bears no token: the payment provider signs what it sends."""
+
+
+class Ending(Enum):
+    """How a deal ends."""
+
+    PAID = "paid"
+    DECLINED = "declined"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to a service."""
+
+    service: str
+    path: str
+    # Role and id of who asks.
+    role: str
+    sub: str
+    # Unlike that of any other request.
+    key: str
+    # None for a query.
+    body: Mapping[str, Any] | None = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Deal:
-    """Who deals with whom over what; `key` makes its ids unlike any other deal's."""
+    """Who deals with whom over what; `key` makes its requests unlike any other deal's."""
 
     key: str
     buyer: str
@@ -28,54 +50,40 @@ class Deal:
     # In whole units of the currency.
     asked: int
     agreed: int
+    ending: Ending = Ending.PAID
     currency: str = "EUR"
 
-    def facts(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The type and the data of each event, in order."""
-        intent = {"intent_id": f"intent_{self.key}", "buyer_id": self.buyer}
-        parties = {**intent, "node_id": self.node}
-        quote, negotiation, order = (f"{kind}_{self.key}" for kind in ("quote", "negotiation", "order"))
-        yield "INTENT_CREATED", {**intent, "title": self.title, "budget": self._money(self.asked)}
-        yield "QUOTE_RECEIVED", {**parties, "quote_id": quote, "price": self._money(self.asked)}
-        yield (
-            "NEGOTIATION_STARTED",
-            {**parties, "negotiation_id": negotiation, "quote_id": quote, "opening_offer": self._money(self.agreed)},
-        )
-        total = self._money(self.agreed)
-        yield "ORDER_CREATED", {**parties, "order_id": order, "negotiation_id": negotiation, "total": total}
-        yield "PAYMENT_SUCCEEDED", {**parties, "order_id": order, "amount": total, "reference": f"psp-{self.key}"}
+    def story(self) -> Story:
+        """The requests, from the intent to the order's payment."""
+        intent = yield self._buyer("/v1/intents", "intent", title=self.title, budget=self._money(self.asked))
+        at = f"/v1/intents/{intent['id']}"
+        quote = yield self._node(f"{at}/quotes", "quote", price=self._money(self.asked))
+        price = self._money(self.agreed * 9 // 10)
+        negotiation = yield self._buyer(f"{at}/negotiations", "start", quote_id=quote["id"], price=price)
+        at = f"/v1/negotiations/{negotiation['id']}"
+        yield self._node(f"{at}/offers", "offer", price=self._money(self.agreed))
+        if self.ending is Ending.REJECTED:
+            yield self._buyer(f"{at}/reject", "reject", reason="too dear")
+            return
+        yield self._buyer(f"{at}/accept", "accept")
+        found = yield Request("deals", at, BUYER, self.buyer, self._key("look"), None)
+        yield self._payment(found["state"]["order_id"])
 
-    def event(self, step: int, at: datetime) -> dict[str, Any]:
-        """The CloudEvent of one step, from 0 to `STEPS` - 1."""
-        kind, data = list(self.facts())[step]
-        cause = {"causationid": self._event_id(step - 1)} if step else {}
-        return document(kind, data, event_id=self._event_id(step), at=at, attributes=cause)
+    def _payment(self, order_id: str) -> Request:
+        paid = self.ending is Ending.PAID
+        body = {"status": "succeeded" if paid else "failed", "reference": f"psp-{self.key}"}
+        if not paid:
+            body["reason"] = "card declined"
+        return Request("payments", f"/v1/payments/{order_id}/result", PROVIDER, PROVIDER, self._key("result"), body)
 
-    def _event_id(self, step: int) -> str:
-        return str(uuid.uuid5(_NAMESPACE, f"{self.key}/{step}"))
+    def _buyer(self, path: str, step: str, **body: Any) -> Request:
+        return Request("deals", path, BUYER, self.buyer, self._key(step), body)
+
+    def _node(self, path: str, step: str, **body: Any) -> Request:
+        return Request("deals", path, NODE, self.node, self._key(step), body)
+
+    def _key(self, step: str) -> str:
+        return f"{self.key}-{step}"
 
     def _money(self, units: int) -> dict[str, str]:
         return {"amount": f"{units}.00", "currency": self.currency}
-
-
-def document(
-    kind: str, data: dict[str, Any], *, event_id: str, at: datetime, attributes: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """A whole CloudEvent of version 1 of `kind`."""
-    contract = REGISTRY.find(kind, 1)
-    if contract is None:
-        raise LookupError(f"no contract for {kind}")
-    return {
-        "specversion": "1.0",
-        "id": event_id,
-        "source": SOURCE,
-        "type": kind,
-        "time": at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "subject": contract.subject_of(data),
-        "dataschema": contract.urn,
-        "datacontenttype": "application/json",
-        "schemaversion": 1,
-        "correlationid": data["intent_id"],
-        **(attributes or {}),
-        "data": data,
-    }

@@ -6,30 +6,37 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from contracts.publishing import new_event
 from services.local.app import Addresses
-from services.local.deal import Deal
+from services.local.commands import deal
 from services.local.tokens import HOLDERS
 
 
-def as_json(addresses: Addresses, tokens: Mapping[str, str]) -> str:
+def as_json(addresses: Addresses, tokens: Mapping[str, str], webhook_secret: str) -> str:
     """One line of JSON."""
-    return json.dumps({**asdict(addresses), "tokens": dict(tokens)}, separators=(",", ":"))
+    told = {**asdict(addresses), "tokens": dict(tokens), "payment_webhook_secret": webhook_secret}
+    return json.dumps(told, separators=(",", ":"))
 
 
-def as_text(addresses: Addresses, tokens: Mapping[str, str]) -> str:
+def as_text(addresses: Addresses, tokens: Mapping[str, str], webhook_secret: str) -> str:
     """A page that can be copied from, line by line."""
     event = json.dumps(_event(), separators=(",", ":"))
     watch = {role: _watch(addresses.gateway, f"{role}:{HOLDERS[role]}", tokens[role]) for role in ("buyer", "node")}
     return f"""
   Ready. Everything runs on this machine until Ctrl-C.
 
-    gateway  {addresses.gateway}     WebSocket /v1/ws, SSE /v1/events, history /v1/channels/…
-    ingest   {addresses.ingest}    publishers: POST /v1/events
-    nats     {addresses.nats}
+    gateway   {addresses.gateway}     WebSocket /v1/ws, SSE /v1/events, history /v1/channels/…
+    deals     {addresses.deals}    intents, quotes, negotiations: /openapi.json
+    orders    {addresses.orders}    orders: /openapi.json
+    payments  {addresses.payments}    payments: /openapi.json
+    ingest    {addresses.ingest}    publishers of one's own: POST /v1/events
+    nats      {addresses.nats}
 
 Tokens, good for 24 hours:
 
 {"".join(f"  {role:8} {HOLDERS[role]:10} {token}{chr(10)}" for role, token in tokens.items())}
+The payment provider signs with {webhook_secret} until the next start.
+
 Watch what {HOLDERS["buyer"]} may see, the last five events first (Ctrl-C ends it):
 
 {watch["buyer"]}
@@ -38,20 +45,25 @@ The same deals as the seller {HOLDERS["node"]} sees them:
 
 {watch["node"]}
 
-Publish an event; send it twice and the second answer says it is a duplicate:
+Deal: paste this into another shell. Buyer and node agree, orders makes the order, and the payment confirms it:
+
+{deal(addresses.deals, addresses.payments, tokens, webhook_secret, run=secrets.token_hex(4))}
+
+Publish an event of your own; send it twice and the second answer says it is a duplicate:
 
 curl -sS -H "Authorization: Bearer {tokens["service"]}" \\
   -H "Content-Type: application/cloudevents+json" "{addresses.ingest}/v1/events" -d '{event}'
 
 Contracts of all events: {addresses.gateway}/v1/contracts
-Next: README.md for WebSocket and resume, docs/protocol.md for every detail.
+Next: README.md for WebSocket and resume, docs/protocol.md for every detail,
+docs/publishers.md for a service of your own.
 """
 
 
 def _event() -> dict[str, object]:
     key = secrets.token_hex(4)
-    deal = Deal(key, HOLDERS["buyer"], HOLDERS["node"], "one hour of translation", asked=80, agreed=70)
-    return deal.event(0, datetime.now(UTC))
+    data = {"intent_id": f"intent_{key}", "buyer_id": HOLDERS["buyer"], "title": "one hour of translation"}
+    return new_event("INTENT_CREATED", data, id=f"try-{key}", source="urn:a2a:service:by-hand", time=datetime.now(UTC))
 
 
 def _watch(gateway: str, channel: str, token: str) -> str:

@@ -1,5 +1,7 @@
-"""Tokens for a machine of one's own: HS256, signed with the data folder's secret."""
+"""Tokens for a machine of one's own: HS256, signed with the data folder's secret; and the payment provider's secret."""
 
+import base64
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +14,17 @@ LIFETIME_SECONDS = 24 * 3600
 
 # Role -> who holds the token that is handed out at start.
 HOLDERS: Mapping[str, str] = {BUYER: "buyer_ada", NODE: "node_oslo", ADMIN: "admin", SERVICE: "demo"}
+
+
+def new_webhook_secret() -> str:
+    """A secret for a payment provider to sign with, in the form of Standard Webhooks."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def webhook_key(secret: str) -> bytes:
+    """The key that such a secret stands for; of one without its prefix it is its own bytes."""
+    prefix, found, encoded = secret.partition("whsec_")
+    return base64.b64decode(encoded) if found and not prefix else secret.encode()
 
 
 @dataclass(frozen=True, slots=True)

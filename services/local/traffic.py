@@ -1,27 +1,28 @@
-"""`python -m services.local.traffic`: made-up deals, published over HTTP as any publisher would.
+"""`python -m services.local.traffic`: made-up deals, dealt over HTTP as any buyer, node and payment provider would.
 
-An answer that does not come is no reason to go on: the same event is sent until it is stored, and its
-id keeps it from being stored twice.
+An answer that does not come is no reason to go on: the same request is sent until it is answered, and its
+idempotency key keeps it from happening twice.
 """
 
 import asyncio
+import json
 import logging
 import random
 import secrets
 import signal
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+from standardwebhooks.webhooks import Webhook
 from structlog.stdlib import BoundLogger
 
-from contracts.envelope import CONTENT_TYPE
-from contracts.principal import SERVICE
 from services.chassis.settings import load
 from services.chassis.telemetry import configure_logging, logger
-from services.local.deal import STEPS, Deal
+from services.local.deal import PROVIDER, Deal, Ending, Request, Story
 from services.local.settings import TrafficSettings
-from services.local.tokens import HOLDERS, Mint
+from services.local.tokens import Mint, webhook_key
 
 BUYERS = ("buyer_ada", "buyer_ben")
 NODES = ("node_oslo", "node_lima")
@@ -32,79 +33,116 @@ GOODS = (
     "a photo of each shelf",
     "a week of crawling",
 )
+ENDINGS = (Ending.PAID, Ending.PAID, Ending.PAID, Ending.DECLINED, Ending.REJECTED)
 OPEN_DEALS = 4
 _TIMEOUT_SECONDS = 5.0
 _FIRST_DELAY_SECONDS = 0.2
 _LONGEST_DELAY_SECONDS = 5.0
 
+Answer = Mapping[str, Any]
+
 
 class Refused(Exception):
-    """Ingest refuses an event: a bug here or there, which no repetition mends."""
+    """A service refuses a request: a bug here or there, which no repetition mends."""
 
 
-class Publisher:
-    """Stores events through ingest, one after the other."""
+class Dealer:
+    """Asks the services on behalf of everybody, one request after the other."""
 
-    def __init__(self, client: httpx.AsyncClient, mint: Mint, log: BoundLogger) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, urls: Mapping[str, str], mint: Mint, webhooks: Webhook, log: BoundLogger
+    ) -> None:
         self._client = client
+        self._urls = urls
         self._mint = mint
+        self._webhooks = webhooks
         self._log = log
 
-    async def publish(self, event: dict[str, Any]) -> None:
-        """Send until it is stored.
+    async def ask(self, request: Request) -> Answer:
+        """Send until it is answered.
 
         Raises:
-            Refused: ingest says that it never will be.
+            Refused: the service says that it never will be.
         """
         delay = _FIRST_DELAY_SECONDS
-        while (why := await self._send(event)) is not None:
-            self._log.warning("publish_again", event_id=event["id"], why=why, in_seconds=delay)
+        while True:
+            found = await self._send(request)
+            if not isinstance(found, str):
+                return found
+            self._log.warning("ask_again", path=request.path, why=found, in_seconds=delay)
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
 
-    async def _send(self, event: dict[str, Any]) -> str | None:
-        """None where it is stored, else why it is worth another try."""
-        token = self._mint.token(HOLDERS[SERVICE], SERVICE)
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": CONTENT_TYPE}
+    async def _send(self, request: Request) -> Answer | str:
+        """The answer, or why it is worth another try."""
+        url = self._urls[request.service] + request.path
         try:
-            answer = await self._client.post("/v1/events", json=event, headers=headers)
+            if request.body is None:
+                answer = await self._client.get(url, headers=self._token(request))
+            else:
+                answer = await self._post(url, request, json.dumps(request.body))
         except httpx.TransportError as error:
             return str(error) or type(error).__name__
         if answer.is_success:
-            return None
-        if answer.status_code == httpx.codes.TOO_MANY_REQUESTS or answer.is_server_error:
+            found: Answer = answer.json()
+            return found
+        if answer.status_code == httpx.codes.TOO_MANY_REQUESTS or answer.is_server_error or _is_early(answer):
             return f"status {answer.status_code}"
-        raise Refused(f"status {answer.status_code}: {answer.text[:500]}")
+        raise Refused(f"{request.path}: status {answer.status_code}: {answer.text[:500]}")
+
+    async def _post(self, url: str, request: Request, body: str) -> httpx.Response:
+        headers = self._signature(request, body) if request.role == PROVIDER else self._token(request)
+        fixed = {"Content-Type": "application/json", "Idempotency-Key": request.key}
+        return await self._client.post(url, content=body, headers={**fixed, **headers})
+
+    def _token(self, request: Request) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._mint.token(request.sub, request.role)}"}
+
+    def _signature(self, request: Request, body: str) -> dict[str, str]:
+        now = datetime.now(UTC)
+        return {
+            "webhook-id": request.key,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": self._webhooks.sign(request.key, now, body),
+        }
+
+
+def _is_early(answer: httpx.Response) -> bool:
+    """Whether something is not there yet: what one service does of another's event takes a moment."""
+    return answer.status_code == httpx.codes.NOT_FOUND
 
 
 class Market:
-    """A few open deals, each a number of steps on its way."""
+    """A few open deals, each on its way."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
-        self._open: list[tuple[Deal, int]] = []
+        # Each deal's story, with the answer that it waits for; None before its first request.
+        self._open: list[tuple[Story, Answer | None]] = []
 
-    def next_event(self, key: str, at: datetime) -> dict[str, Any]:
-        """The next step of one of the deals; `key` names the deal that begins where one is due."""
+    async def step(self, dealer: Dealer, key: str) -> None:
+        """Ask the next of one of the deals; `key` names the deal that begins where one is due."""
         if len(self._open) < OPEN_DEALS:
-            self._open.append((self._deal(key), 0))
-        deal, step = self._open.pop(self._chance.randrange(len(self._open)))
-        if step + 1 < STEPS:
-            self._open.append((deal, step + 1))
-        return deal.event(step, at)
+            self._open.append((self._deal(key).story(), None))
+        story, answer = self._open.pop(self._chance.randrange(len(self._open)))
+        try:
+            request = next(story) if answer is None else story.send(answer)
+        except StopIteration:
+            return
+        self._open.append((story, await dealer.ask(request)))
 
     def _deal(self, key: str) -> Deal:
         asked = self._chance.randrange(50, 2000)
         agreed = asked * self._chance.randrange(80, 100) // 100
         pick = self._chance.choice
-        return Deal(key, pick(BUYERS), pick(NODES), pick(GOODS), asked, agreed)
+        return Deal(key, pick(BUYERS), pick(NODES), pick(GOODS), asked, agreed, pick(ENDINGS))
 
 
-async def drive(publisher: Publisher, rate: float) -> None:
-    """Publish `rate` events a second until cancelled."""
+async def drive(dealer: Dealer, rate: float) -> None:
+    """Ask `rate` times a second until cancelled."""
     market = Market(random.Random())  # noqa: S311  # made-up prices
     while True:
-        await publisher.publish(market.next_event(secrets.token_hex(6), datetime.now(UTC)))
+        await market.step(dealer, secrets.token_hex(6))
         await asyncio.sleep(1 / rate)
 
 
@@ -113,8 +151,10 @@ async def _run(settings: TrafficSettings) -> None:
     if driving is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, driving.cancel)
     mint = Mint(settings.jwt_hs256_secret, settings.jwt_issuer, settings.jwt_audience)
-    async with httpx.AsyncClient(base_url=settings.ingest_url, timeout=_TIMEOUT_SECONDS) as client:
-        await drive(Publisher(client, mint, logger(__name__)), settings.traffic_rate)
+    urls = {"deals": settings.deals_url, "payments": settings.payments_url}
+    async with httpx.AsyncClient(timeout=_TIMEOUT_SECONDS) as client:
+        dealer = Dealer(client, urls, mint, Webhook(webhook_key(settings.payment_webhook_secret)), logger(__name__))
+        await drive(dealer, settings.traffic_rate)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ DESCRIPTION = "Orders: made of accepted negotiations, confirmed when paid, or ca
 def define(_: OrdersSettings, parts: Parts) -> Definition:
     """The service over its store."""
     orders = Orders(parts.store)
-    reactions = Reactions(orders)
+    reactions = Reactions(orders, deals="urn:a2a:service:deals", payments="urn:a2a:service:payments")
     return Definition(
         Routes(orders).operations(),
         (

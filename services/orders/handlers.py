@@ -24,17 +24,20 @@ class Orders(Protocol):
 class Reactions:
     """The reactions over one place of orders."""
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Orders, *, deals: str, payments: str) -> None:
+        """`deals` and `payments` are the sources of those services' events: whoever else deals makes its own orders."""
         self._orders = orders
+        self._deals = deals
+        self._payments = payments
 
     async def accepted(self, event: Event) -> None:
         """NEGOTIATION_ACCEPTED becomes an order."""
         match event.data:
-            case NegotiationAccepted() as accepted:
+            case NegotiationAccepted() as accepted if event.envelope.source == self._deals:
                 await self._orders.create(Cause.event(event), accepted)
 
     async def settled(self, event: Event) -> None:
         """PAYMENT_SUCCEEDED confirms the order, PAYMENT_FAILED cancels it."""
         match event.data:
-            case PaymentSucceeded() | PaymentFailed() as payment:
+            case PaymentSucceeded() | PaymentFailed() as payment if event.envelope.source == self._payments:
                 await self._orders.settle(Cause.event(event), payment)

@@ -1,7 +1,9 @@
 """The whole system as one command: ready in one line, exact over a restart, gone within 5 s."""
 
+import json
 import os
 import signal
+import subprocess
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +21,8 @@ from tests.harness.waiting import until
 from tests.integration.local.system import RunningSystem, ended, start
 
 pytestmark = pytest.mark.xdist_group("local")
+
+SERVICES = ("gateway", "ingest", "deals", "orders", "payments", "relay")
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +64,9 @@ async def gone(pid: int) -> None:
 
 def test_ready_is_one_line_and_everything_in_it_works(tmp_path: Path) -> None:
     with RunningSystem(tmp_path, "--no-traffic") as system:
-        assert list(system.told) == ["gateway", "ingest", "relay", "nats", "tokens"]
+        assert list(system.told) == [*SERVICES, "nats", "tokens", "payment_webhook_secret"]
         assert set(system.told["tokens"]) == {"buyer", "node", "admin", "service"}
-        for service in ("gateway", "ingest", "relay"):
+        for service in SERVICES:
             assert httpx.get(f"{system.told[service]}/readyz").status_code == 200
         document = order(fresh("buyer"))
         publish(system, document)
@@ -84,15 +88,15 @@ def test_what_was_published_is_there_after_a_restart_with_the_same_tokens(tmp_pa
         assert [entry["event"] for entry in answer.json()["events"]] == [document]
 
 
-def test_demo_traffic_reaches_the_buyer_whose_token_is_printed(tmp_path: Path) -> None:
-    with RunningSystem(tmp_path, environment={"A2A_TRAFFIC_RATE": "50"}) as system:
+def test_demo_traffic_is_deals_that_are_dealt_to_their_end(tmp_path: Path) -> None:
+    with RunningSystem(tmp_path, environment={"A2A_TRAFFIC_RATE": "100"}) as system:
         with closing(events(system, "buyer_ada", cursor="earliest")) as found:
-            assert next(found)["data"]["buyer_id"] == "buyer_ada"
+            assert next(each for each in found if each["type"] == "ORDER_CONFIRMED")["data"]["buyer_id"] == "buyer_ada"
         assert system.stop(signal.SIGINT).code == 0
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("name", ["services.gateway", "services.ingest", "services.relay", "nats-server"])
+@pytest.mark.parametrize("name", [*(f"services.{service}" for service in SERVICES), "nats-server"])
 async def test_a_killed_child_is_started_again_at_the_same_address(running: RunningSystem, name: str) -> None:
     document = order(fresh("buyer"))
     publish(running, document)
@@ -101,7 +105,7 @@ async def test_a_killed_child_is_started_again_at_the_same_address(running: Runn
     await gone(killed)
 
     def all_ready() -> bool:
-        return all(is_ready(f"{running.told[service]}/readyz") for service in ("gateway", "ingest", "relay"))
+        return all(is_ready(f"{running.told[service]}/readyz") for service in SERVICES)
 
     await until(lambda: name in processes(running) and all_ready(), seconds=20, what=f"{name} to be back")
     assert sees(running, document)
@@ -163,15 +167,39 @@ def test_a_data_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_without_json_it_greets_a_person(tmp_path: Path) -> None:
     with start(tmp_path, "--port", "0", "--no-traffic") as process:
-        assert process.stdout is not None
-        text = ""
-        while "docs/protocol.md" not in text:
-            line = process.stdout.readline()
-            assert line, "it ended before it was ready"
-            text += line
+        text = greeting(process)
         process.terminate()
         assert ended(process).code == 0
     assert "curl -N -H" in text
+
+
+def test_the_deal_that_is_printed_works_when_it_is_pasted(tmp_path: Path) -> None:
+    with start(tmp_path, "--port", "0", "--no-traffic") as process:
+        text = greeting(process)
+        script = text[text.index("BUYER=") : text.index("Publish an event")]
+        pasted = [paste(script) for _ in range(2)]
+        process.terminate()
+        assert ended(process).code == 0
+    for one in pasted:
+        assert (one.returncode, one.stderr) == (0, "")
+    accepted, paid = pasted[0].stdout.replace("}{", "}\n{").splitlines()
+    assert set(json.loads(accepted)) == set(json.loads(paid)) == {"id", "cursor"}
+    assert pasted[1].stdout == pasted[0].stdout
+
+
+def paste(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["sh", "-c", script], check=False, capture_output=True, text=True, timeout=30)
+
+
+def greeting(process: subprocess.Popen[str]) -> str:
+    """What it prints until it is ready."""
+    assert process.stdout is not None
+    text = ""
+    while "docs/publishers.md" not in text:
+        line = process.stdout.readline()
+        assert line, "it ended before it was ready"
+        text += line
+    return text
 
 
 def processes(system: RunningSystem) -> str:

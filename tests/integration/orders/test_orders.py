@@ -18,6 +18,11 @@ from tests.harness.streams import StoredMessage, all_of, looking_at
 from tests.harness.waiting import until
 
 
+def by(kind: str) -> dict[str, Any]:
+    """The source of the service that stores events of this kind."""
+    return {"source": f"urn:a2a:service:{'deals' if kind.startswith('NEGOTIATION') else 'payments'}"}
+
+
 class Deal:
     """The events that others store of one deal."""
 
@@ -30,7 +35,8 @@ class Deal:
 
     async def tell(self, kind: str, **data: Any) -> dict[str, Any]:
         ids: Any = self.ids
-        document = event(kind, data=data, attributes={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}, **ids)
+        attributes = {**by(kind), "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+        document = event(kind, data=data, attributes=attributes, **ids)
         await self.client.jetstream().publish(document["subject"], json.dumps(document).encode())
         return document
 
@@ -159,7 +165,7 @@ async def test_of_cancelling_and_paying_at_the_same_time_one_happens(client: Cli
         await deal.ordered()
         await deal.tell("PAYMENT_REQUESTED", **PAID)
         ids: Any = deal.ids
-        paid = event("PAYMENT_SUCCEEDED", data=PAID, **ids)
+        paid = event("PAYMENT_SUCCEEDED", data=PAID, attributes=by("PAYMENT_SUCCEEDED"), **ids)
         expected = str((await deal.stored("payment"))[0].sequence)
 
         async def pay(paid: dict[str, Any] = paid, expected: str = expected, wait: float = number / 5000) -> None:
@@ -260,7 +266,7 @@ async def test_dead_letters_are_listed_and_replayed_by_a_command(fresh_nats: Emb
     async with process(NAME, fresh_nats.url) as (service, _), looking_at(fresh_nats.url) as client:
         deal = Deal(client)
         ids: Any = deal.ids
-        early = event("NEGOTIATION_ACCEPTED", **ids)
+        early = event("NEGOTIATION_ACCEPTED", attributes=by("NEGOTIATION_ACCEPTED"), **ids)
         await client.jetstream().publish(early["subject"], json.dumps({**early, "dataschema": "x"}).encode())
 
         async def buried() -> list[Any]:

@@ -1,42 +1,62 @@
-"""A made-up deal tells the five facts in order, and each fits its contract."""
+"""A made-up deal is a story of requests: each goes to whom it concerns, with ids that the answers before it told."""
 
-from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from contracts.registry import REGISTRY
-from services.local.deal import STEPS, Deal, document
-
-NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-DEAL = Deal("k1", "buyer_ada", "node_oslo", "a market study", asked=100, agreed=90)
+from services.local.deal import PROVIDER, Deal, Ending, Request
 
 
-def test_the_facts_are_those_of_a_deal_in_order() -> None:
-    assert [DEAL.event(step, NOON)["type"] for step in range(STEPS)] == [
-        "INTENT_CREATED",
-        "QUOTE_RECEIVED",
-        "NEGOTIATION_STARTED",
-        "ORDER_CREATED",
-        "PAYMENT_SUCCEEDED",
+def deal(ending: Ending = Ending.PAID) -> Deal:
+    return Deal("k1", "buyer_ada", "node_oslo", "a market study", asked=100, agreed=90, ending=ending)
+
+
+def told(ending: Ending = Ending.PAID) -> list[Request]:
+    """The whole story, each request answered with an id of its own."""
+    story, requests = deal(ending).story(), []
+    request = next(story)
+    while True:
+        requests.append(request)
+        answer: dict[str, Any] = {"id": f"id{len(requests)}", "state": {"order_id": "o9"}}
+        try:
+            request = story.send(answer)
+        except StopIteration:
+            return requests
+
+
+def test_a_deal_goes_from_the_intent_to_the_payment() -> None:
+    assert [(one.role, one.path) for one in told()] == [
+        ("buyer", "/v1/intents"),
+        ("node", "/v1/intents/id1/quotes"),
+        ("buyer", "/v1/intents/id1/negotiations"),
+        ("node", "/v1/negotiations/id3/offers"),
+        ("buyer", "/v1/negotiations/id3/accept"),
+        ("buyer", "/v1/negotiations/id3"),
+        (PROVIDER, "/v1/payments/o9/result"),
     ]
 
 
-@pytest.mark.parametrize("step", range(STEPS))
-def test_every_event_fits_its_contract(step: int) -> None:
-    assert REGISTRY.publication(DEAL.event(step, NOON)).headers == {"Nats-Msg-Id": DEAL.event(step, NOON)["id"]}
+def test_every_request_has_a_key_of_its_own() -> None:
+    keys = [one.key for one in told()]
+    assert len(set(keys)) == len(keys)
+    assert all(key.startswith("k1-") for key in keys)
 
 
-def test_ids_follow_from_the_deal_and_name_their_cause() -> None:
-    events = [DEAL.event(step, NOON) for step in range(STEPS)]
-    assert len({event["id"] for event in events}) == STEPS
-    assert [event.get("causationid") for event in events] == [None, *(event["id"] for event in events[:-1])]
-    assert {event["correlationid"] for event in events} == {"intent_k1"}
+def test_what_is_paid_was_agreed_and_what_is_negotiated_was_quoted() -> None:
+    requests = told()
+    assert requests[2].body is not None
+    assert requests[2].body["quote_id"] == "id2"
+    assert requests[3].body == {"price": {"amount": "90.00", "currency": "EUR"}}
+    assert requests[5].body is None
+    assert requests[6].body == {"status": "succeeded", "reference": "psp-k1"}
 
 
-def test_what_is_paid_is_what_was_agreed() -> None:
-    assert DEAL.event(4, NOON)["data"]["amount"] == {"amount": "90.00", "currency": "EUR"}
-
-
-def test_a_document_of_an_unknown_type_is_a_bug() -> None:
-    with pytest.raises(LookupError, match="NO_SUCH_THING"):
-        document("NO_SUCH_THING", {}, event_id="1", at=NOON)
+@pytest.mark.parametrize(
+    ("ending", "last"),
+    [
+        (Ending.DECLINED, {"status": "failed", "reference": "psp-k1", "reason": "card declined"}),
+        (Ending.REJECTED, {"reason": "too dear"}),
+    ],
+)
+def test_not_every_deal_ends_well(ending: Ending, last: dict[str, str]) -> None:
+    assert told(ending)[-1].body == last

@@ -5,7 +5,7 @@ import pytest
 from contracts.errors import Refused
 from contracts.principal import ROLES
 from services.chassis.auth import TokenVerifier
-from services.local.tokens import HOLDERS, LIFETIME_SECONDS, Mint
+from services.local.tokens import HOLDERS, LIFETIME_SECONDS, Mint, new_webhook_secret, webhook_key
 
 SECRET = "a secret of the tests alone, of more than 32 bytes"
 
@@ -31,3 +31,11 @@ async def test_issuer_and_audience_are_those_the_services_check() -> None:
 async def test_a_token_of_another_secret_does_not_verify() -> None:
     with pytest.raises(Refused):
         await TokenVerifier(hs256_secret=SECRET).verify(Mint(SECRET[::-1]).token("ada", "buyer"))
+
+
+def test_a_webhook_secret_is_made_anew_and_a_given_one_may_be_any_text() -> None:
+    made = new_webhook_secret()
+    assert made.startswith("whsec_")
+    assert made != new_webhook_secret()
+    assert len(webhook_key(made)) == 32
+    assert webhook_key("any whsec_ text") == b"any whsec_ text"

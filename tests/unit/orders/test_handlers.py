@@ -23,7 +23,8 @@ class FakeOrders:
 
 async def test_each_event_is_handed_on_with_itself_as_the_cause() -> None:
     orders = FakeOrders()
-    reactions = Reactions(orders)
+    source = "urn:a2a:service:tests"
+    reactions = Reactions(orders, deals=source, payments=source)
     for kind in ("NEGOTIATION_ACCEPTED", "PAYMENT_SUCCEEDED", "PAYMENT_FAILED"):
         await reactions.accepted(REGISTRY.read(event(kind, event_id=kind, order="o")))
         await reactions.settled(REGISTRY.read(event(kind, event_id=kind, order="o")))
@@ -32,3 +33,11 @@ async def test_each_event_is_handed_on_with_itself_as_the_cause() -> None:
         ("settle", "PAYMENT_SUCCEEDED", "o"),
         ("settle", "PAYMENT_FAILED", "o"),
     ]
+
+
+async def test_what_others_store_is_left_to_them() -> None:
+    orders = FakeOrders()
+    reactions = Reactions(orders, deals="urn:a2a:service:deals", payments="urn:a2a:service:payments")
+    await reactions.accepted(REGISTRY.read(event("NEGOTIATION_ACCEPTED")))
+    await reactions.settled(REGISTRY.read(event("PAYMENT_SUCCEEDED")))
+    assert orders.asked == []
