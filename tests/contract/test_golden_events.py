@@ -6,7 +6,11 @@ A golden event is added with its contract, and its line in SHA256SUMS with it
 
 import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
@@ -14,6 +18,9 @@ from jsonschema import Draft202012Validator, FormatChecker
 from contracts.publishing import read
 from contracts.registry import REGISTRY
 from contracts.schemas.__main__ import FOLDER
+from services.deals.domain import intent, negotiation, quote
+from services.orders import domain as orders
+from services.payments import domain as payments
 from tests.contract.golden_events import FILES, GOLDEN, document
 
 EACH_EVENT = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -57,3 +64,49 @@ def test_nothing_of_a_whole_golden_event_is_lost_on_reading() -> None:
         event = document(path)
         if REGISTRY.newest(event["type"]) is REGISTRY.find(event["type"], event["schemaversion"]):
             assert read(path.read_bytes()).data.model_dump(mode="json") == event["data"]
+
+
+# Kind of aggregate -> the fold that the market's services stand on.
+FOLDS: dict[str, Callable[[Any, Any], Any]] = {
+    "intent": intent.evolve,
+    "quote": quote.evolve,
+    "negotiation": negotiation.evolve,
+    "order": orders.evolve,
+    "payment": payments.evolve,
+}
+
+
+def folded(*names: str) -> Any:
+    """The state after these golden events, whole ones, in this order."""
+    state = None
+    for name in names:
+        event = read((GOLDEN / f"{name}.whole.json").read_bytes())
+        state = FOLDS[event.contract.fixed["aggregate"]](state, event.data)
+    return state
+
+
+def test_a_negotiation_that_began_in_version_1_folds_like_one_of_version_2() -> None:
+    old, new = folded("NEGOTIATION_STARTED.1"), folded("NEGOTIATION_STARTED.2")
+    assert old.offer == new.offer
+    assert replace(old, quantity=new.quantity) == new
+    assert folded("NEGOTIATION_STARTED.1", "NEGOTIATION_OFFER_MADE.1", "NEGOTIATION_ACCEPTED.1").order_id
+
+
+@pytest.mark.parametrize(
+    "life",
+    [
+        ("INTENT_CREATED.1", "INTENT_CANCELLED.1"),
+        ("QUOTE_RECEIVED.1", "QUOTE_WITHDRAWN.1"),
+        ("NEGOTIATION_STARTED.1", "NEGOTIATION_OFFER_MADE.1", "NEGOTIATION_REJECTED.1"),
+        ("NEGOTIATION_STARTED.2", "NEGOTIATION_OFFER_MADE.1", "NEGOTIATION_ACCEPTED.1"),
+        ("ORDER_CREATED.1", "ORDER_CONFIRMED.1"),
+        ("ORDER_CREATED.1", "ORDER_CANCELLED.1"),
+        ("PAYMENT_REQUESTED.1", "PAYMENT_SUCCEEDED.1"),
+        ("PAYMENT_REQUESTED.1", "PAYMENT_FAILED.1"),
+    ],
+    ids="-".join,
+)
+def test_golden_events_fold_into_todays_state_each_changing_it(life: tuple[str, ...]) -> None:
+    states = [folded(*life[: number + 1]) for number in range(len(life))]
+    assert all(state is not None for state in states)
+    assert all(one != other for one, other in pairwise(states))
