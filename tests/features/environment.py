@@ -5,23 +5,28 @@ from pathlib import Path
 from typing import Any
 
 from tests.features.people import People
+from tests.features.trade import Trade
+from tests.harness.dealing import WEBHOOK_SECRET
 from tests.integration.local.system import RunningSystem
 
 
 def before_all(context: Any) -> None:
     """Start the system."""
     context.folder = tempfile.TemporaryDirectory()
-    context.system = RunningSystem(Path(context.folder.name), "--no-traffic")
+    secret = {"A2A_PAYMENT_WEBHOOK_SECRET": WEBHOOK_SECRET}
+    context.system = RunningSystem(Path(context.folder.name), "--no-traffic", environment=secret)
 
 
 def before_scenario(context: Any, _: Any) -> None:
     """Nobody is there yet."""
     context.people = People(context.system)
+    context.trade = Trade(context.system, context.people)
 
 
 def after_scenario(context: Any, _: Any) -> None:
     """Everybody hangs up."""
     context.people.close()
+    context.trade.close()
 
 
 def after_all(context: Any) -> None:
