@@ -12,7 +12,8 @@ Exception tree::
     ├── InvalidSubject       (contracts.subjects)
     ├── NotAnEvent           (contracts.envelope)
     ├── InvalidClientMessage (contracts.wire)
-    └── ContractViolation    (contracts.contract)
+    ├── ContractViolation    (contracts.contract)
+    └── InvalidDomain        (contracts.domain)
 """
 
 from dataclasses import dataclass, field

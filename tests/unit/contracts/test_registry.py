@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from contracts.contract import Contract, ContractViolation, Violation, pointer
 from contracts.envelope import LARGEST_EVENT_BYTES, read
+from contracts.events import negotiation_v2
 from contracts.events.cloudevent import CloudEvent
 from contracts.registry import REGISTRY, Registry
 from contracts.subjects import PLAN, InvalidSubject
@@ -306,3 +308,27 @@ def test_upcasters_are_applied_one_after_the_other() -> None:
     assert (last.data["seen"], last.schemaversion) == ([1, 2], 3)
     assert registry.newest("NOTE_LEFT") is registry.find("NOTE_LEFT", 3)
     assert registry.newest("NOTE_LOST") is None
+
+
+MONEY = st.builds(
+    lambda units, cents, currency: {"amount": f"{units}.{cents:02}", "currency": currency},
+    st.integers(0, 10**14),
+    st.integers(0, 99),
+    st.sampled_from(["EUR", "NOK", "JPY"]),
+)
+MOMENTS = st.datetimes(timezones=st.just(UTC)).map(lambda moment: moment.isoformat().replace("+00:00", "Z"))
+
+
+@given(IDS, MONEY, MOMENTS, st.none() | MOMENTS)
+def test_every_event_that_fits_an_old_version_fits_the_newest_once_upcast(
+    negotiation: str, price: dict[str, str], time: str, expires_at: str | None
+) -> None:
+    document = event(
+        "NEGOTIATION_STARTED", version=1, negotiation=negotiation, attributes={"time": time},
+        data={"opening_offer": price, "expires_at": expires_at},
+    )  # fmt: skip
+    found = REGISTRY.read(document)
+    assert isinstance(found.data, negotiation_v2.NegotiationStarted)
+    assert found.data.offer.price.model_dump() == price
+    assert found.data.negotiation_id == negotiation
+    REGISTRY.publication(json.loads(found.envelope.model_dump_json(exclude_unset=True)))
