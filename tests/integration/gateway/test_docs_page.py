@@ -18,9 +18,15 @@ async def test_the_page_is_shown_whole_and_the_browser_complains_of_nothing(gate
     if browser is None:
         pytest.skip("no chromium on this machine: `apt-get install chromium`")
     command = [
-        browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path}",
-        "--dump-dom", f"{gateway.url}/docs",
-    ]  # fmt: skip
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path}",
+        "--dump-dom",
+        f"{gateway.url}/docs",
+    ]
     shown = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=True)
     assert "CONSOLE" not in shown.stderr
     for contract in REGISTRY:
