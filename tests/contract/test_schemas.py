@@ -162,6 +162,15 @@ def test_what_needs_a_new_version_is_refused_by_name_and_nothing_is_written(
     assert {path.name: path.read_text() for path in folder.iterdir()} == {name: before}
 
 
+def test_the_version_to_make_is_one_that_is_not_there_yet(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    committed_in(folder, "NEGOTIATION_STARTED.1.json", note={"type": "string"})
+    assert generator.main([]) == 1
+    refused = capsys.readouterr().err
+    assert (
+        "NEGOTIATION_STARTED version 1: /data/note was removed; make it a new version, NEGOTIATION_STARTED.3" in refused
+    )
+
+
 def test_a_version_whose_events_are_stored_cannot_be_removed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "ORDER_LOST.3.json").write_text("{}\n")
     assert generator.main([]) == 1
