@@ -47,11 +47,14 @@ def refusals(present: Mapping[str, Any], folder: Path) -> list[str]:
             found.append(f"{kind} version {version} was removed: events of it are stored; keep it beside a new version")
             continue
         for change in changes(json.loads(path.read_text()), present[path.name]):
-            where = change.pointer or "the event"
-            found.append(
-                f"{kind} version {version}: {where} {change.what}; make it a new version, {kind}.{version + 1}"
-            )
+            where, advice = change.pointer or "the event", f"make it a new version, {_next_version(kind, present)}"
+            found.append(f"{kind} version {version}: {where} {change.what}; {advice}")
     return found
+
+
+def _next_version(kind: str, present: Mapping[str, Any]) -> str:
+    named = (_SCHEMA_FILE.fullmatch(name) for name in present)
+    return f"{kind}.{1 + max(int(one[2]) for one in named if one is not None and one[1] == kind)}"
 
 
 def main(arguments: list[str] | None = None) -> int:
