@@ -6,7 +6,6 @@ whether an event fits its contract is the registry's question, asked by publishe
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import msgspec
 
@@ -32,7 +31,7 @@ class _TopLevel(msgspec.Struct, gc=False):
 _decode = msgspec.json.Decoder(_TopLevel).decode
 
 
-class Envelope(NamedTuple):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """What the gateway needs to know of an event."""
 
     # None where the event bears none: it is delivered, and no type filter matches it.

@@ -31,14 +31,14 @@ class Decoder:
         try:
             if keys is None:
                 keys = self._remember(subject)
-            kind, final, line = envelope.read(payload)
+            read = envelope.read(payload)
         except (InvalidSubject, envelope.NotAnEvent) as error:
             self._tally.not_events += 1
             self._log.warning(
                 "not_an_event", stream=self._stream, sequence=sequence, subject=subject, error=str(error)[:200]
             )
             return None
-        return Entry(life, sequence, time_ns, keys, kind, final, line)
+        return Entry(life, sequence, time_ns, keys, read.type, read.final, read.payload)
 
     def _remember(self, subject: str) -> tuple[str, ...]:
         if len(self._keys) >= _CACHED_SUBJECTS:

@@ -159,9 +159,10 @@ class _Consumer:
         self._flush_by = 0.0
         # How many messages this consumer has delivered.
         self._count = 0
-        self._heard_at = monotonic()
-        # Set to the first fault.
-        self._fault: asyncio.Future[str] = self._loop.create_future()
+        # Whether anything has come since `watch` last looked.
+        self._heard = True
+        # The first fault.
+        self._fault: str | None = None
         # Flow-control requests that `watch` has to answer; at most a few are ever under way.
         self._answers: deque[str] = deque()
         self._wake = asyncio.Event()
@@ -188,7 +189,6 @@ class _Consumer:
         }
         name = self._stream.name
         await jetstream.request(client, f"CONSUMER.CREATE.{name}.{self._name}", {"stream_name": name, "config": config})
-        self._heard_at = monotonic()
 
     async def watch(self) -> None:
         """Answer flow control until the first fault or silence.
@@ -196,7 +196,8 @@ class _Consumer:
         Raises:
             _Broken: always.
         """
-        while not self._fault.done():
+        heard_at = monotonic()
+        while self._fault is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_SECONDS / 2):
                     await self._wake.wait()
@@ -204,9 +205,11 @@ class _Consumer:
             while self._answers:
                 self._flush()
                 await self._client.publish(self._answers.popleft())
-            if monotonic() - self._heard_at > _SILENCE_SECONDS:
+            if self._heard:
+                self._heard, heard_at = False, monotonic()
+            elif monotonic() - heard_at > _SILENCE_SECONDS:
                 raise _Broken(f"silent for {_SILENCE_SECONDS} s")
-        raise _Broken(self._fault.result())
+        raise _Broken(self._fault)
 
     async def close(self) -> None:
         """Write what was taken; have the server forget the consumer (it would by itself after a while)."""
@@ -223,8 +226,8 @@ class _Consumer:
             pass  # the connection is gone, and the consumer goes with its interest
 
     def _deliver(self, subject: bytes, reply: bytes, headers: bytes, payload: bytes) -> None:
-        self._heard_at = monotonic()
-        if self._fault.done():
+        self._heard = True
+        if self._fault is not None:
             return
         if not reply.startswith(b"$JS.ACK."):
             self._control(reply, headers)
@@ -248,7 +251,7 @@ class _Consumer:
             self._flush()
         elif not self._flush_is_due:
             self._flush_is_due = True
-            self._flush_by = self._heard_at + _BURST_SECONDS
+            self._flush_by = monotonic() + _BURST_SECONDS
             self._loop.call_soon(self._come_round)
 
     def _come_round(self) -> None:
@@ -279,6 +282,5 @@ class _Consumer:
             self._break(f"{int(delivered)} were delivered, {self._count} came")
 
     def _break(self, why: str) -> None:
-        if not self._fault.done():
-            self._fault.set_result(why)
+        self._fault = self._fault or why
         self._wake.set()

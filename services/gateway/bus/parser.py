@@ -66,7 +66,7 @@ class FeedParser(Parser):
             reply = words[3] if len(words) == 5 + has_headers else b""
             deliver = self._feeds.get(words[2])
             if deliver is not None:
-                deliver(words[1], reply, data[start:body], data[body:end])
+                deliver(words[1], reply, data[start:body] if has_headers else b"", data[body:end])
             else:
                 await self.nc._process_msg(int(words[2]), words[1], reply, data[body:end], data[start:body] or None)
         self._tail = data[place:]

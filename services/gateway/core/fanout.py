@@ -8,6 +8,8 @@ pages until it joins.
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec import Struct
+
 from services.gateway.core.log import Entry
 
 if TYPE_CHECKING:
@@ -20,18 +22,15 @@ Name = TypeVar("Name")
 STEP_BYTES = 64 * 1024
 
 
-class Part:
+class Part(Struct, eq=False, gc=False):
     """Events of one channel, to be written to one or many connections; the bytes are joined once for all."""
 
-    __slots__ = ("_blocks", "_frames", "channel", "entries", "size")
-
-    def __init__(self, channel: str, entries: list[Entry]) -> None:
-        self.channel = channel
-        self.entries = entries
-        # Bytes of the events, as far as they were counted.
-        self.size = 0
-        self._frames: bytes | None = None
-        self._blocks: bytes | None = None
+    channel: str
+    entries: list[Entry]
+    # Bytes of the events, as far as they were counted.
+    size: int = 0
+    _frames: bytes | None = None
+    _blocks: bytes | None = None
 
     @property
     def frames(self) -> bytes:
