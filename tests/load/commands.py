@@ -62,14 +62,13 @@ class Client:
         line = self.idle.pop() if self.idle else await HttpLine.open(self.port)
         number, self.sent = self.sent, self.sent + 1
         owner = f"b{number % len(_TOKENS)}"
+        path, said = "/v1/intents", b'{"title":"200 hours of GPU time"}'
         cancels = number % 2 == 1 and bool(self.made)
         if cancels:
-            owner, path = self.made.pop(0).split(" ")
+            owner, intent = self.made.pop(0).split(" ")
+            path, said = f"/v1/intents/{intent}/cancel", b"{}"
         headers = f"{_TOKENS[owner]}\r\nIdempotency-Key: k{number}\r\n"
-        if cancels:
-            status, body = await line.ask("POST", f"/v1/intents/{path}/cancel", headers, b"{}")
-        else:
-            status, body = await line.ask("POST", "/v1/intents", headers, b'{"title":"200 hours of GPU time"}')
+        status, body = await line.ask("POST", path, headers, said)
         if status != 201:
             self.errors += 1
         elif not cancels:
@@ -161,6 +160,7 @@ async def _measured(
     ends = began + sizes.seconds
     done = await client.saturated(lambda _: time.monotonic() >= ends)
     seconds, cost = time.monotonic() - began, cpu_seconds(service.pids) - before
+    client.close()  # the service would, before it has caught up
     behind = await asyncio.to_thread(_caught_up, port)
     took = await client.paced(sizes.seconds)
     owner, intent = client.made[0].split(" ")

@@ -202,7 +202,7 @@ async def test_reactions_go_on_when_nats_comes_back_and_when_a_consumer_was_dele
         # A broker that was killed may have forgotten an acknowledgement: that message comes twice.
         await until(lambda: seen.events[-1:] == second, seconds=20)
         seen.events.clear()
-        await jetstream.request(client, "CONSUMER.DELETE.MARKET.tests-toys")
+        await jetstream.request(client, "CONSUMER.DELETE.MARKET.tests-toys-order")
         third = await publish(client, event("ORDER_CREATED"))
         # Made again, it begins at the beginning: effects are idempotent, and nothing may be left out.
         await until(lambda: seen.events == first + second + third, seconds=20)
