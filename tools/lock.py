@@ -17,6 +17,9 @@ FILES = {
     "requirements-gateway.txt": "gateway",
     "requirements-ingest.txt": "ingest",
     "requirements-relay.txt": "relay",
+    "requirements-deals.txt": "deals",
+    "requirements-orders.txt": "orders",
+    "requirements-payments.txt": "payments",
 }
 _ADDRESS = re.compile(r"://|--(index|extra-index|find-links|trusted-host)")
 

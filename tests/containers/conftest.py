@@ -12,8 +12,10 @@ import httpx
 import pytest
 
 from services.local.embedded import free_port
+from tests.harness.dealing import WEBHOOK_SECRET
 from tests.harness.tokens import SECRET
 
+SERVED = ("gateway", "ingest", "deals", "orders", "payments")
 ROOT = Path(__file__).parents[2]
 BUILD_SECONDS, UP_SECONDS = 900, 180
 HOW = "no container engine answers: install Docker, start it, and run `pytest -m containers`"
@@ -33,13 +35,14 @@ class Compose:
 
     def __init__(self, command: tuple[str, ...]) -> None:
         self._command = (*command, "--project-name", f"a2a{uuid.uuid4().hex[:8]}")
-        gateway, ingest = free_port(), free_port()
-        self.gateway, self.ingest = f"http://127.0.0.1:{gateway}", f"http://127.0.0.1:{ingest}"
+        ports = {service: free_port() for service in SERVED}
+        self.urls = {service: f"http://127.0.0.1:{port}" for service, port in ports.items()}
+        self.gateway, self.ingest = self.urls["gateway"], self.urls["ingest"]
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("A2A_") or "BUILD" in name},
             "A2A_JWT_HS256_SECRET": SECRET,
-            "A2A_GATEWAY_PORT": f"127.0.0.1:{gateway}",
-            "A2A_INGEST_PORT": f"127.0.0.1:{ingest}",
+            "A2A_PAYMENT_WEBHOOK_SECRET": WEBHOOK_SECRET,
+            **{f"A2A_{service.upper()}_PORT": f"127.0.0.1:{port}" for service, port in ports.items()},
             "A2A_MARKET_MAX_BYTES": str(64 * 1024**2),
         }
 
@@ -90,7 +93,7 @@ def system(compose_command: tuple[str, ...]) -> Iterator[Compose]:
     try:
         compose.do("build", seconds=BUILD_SECONDS)
         compose.do("up", "--detach")
-        for url in (compose.gateway, compose.ingest):
+        for url in compose.urls.values():
             _wait_until_ready(url)
         yield compose
     finally:

@@ -2,11 +2,14 @@
 
 import json
 import threading
+import time
+from collections.abc import Callable
 
 import httpx
 import pytest
 
 from tests.containers.conftest import Compose, docker
+from tests.harness.dealing import Ask, Desk
 from tests.harness.events import event
 from tests.harness.tokens import bearer
 
@@ -52,7 +55,7 @@ def test_the_services_are_healthy_and_tell_their_grade(system: Compose) -> None:
     assert httpx.get(f"{system.ingest}/readyz").json()["durability"] == {"replicas": 1, "sync": "120s"}
 
 
-@pytest.mark.parametrize("service", ["relay", "gateway", "ingest"])
+@pytest.mark.parametrize("service", ["relay", "gateway", "ingest", "deals", "orders", "payments"])
 def test_an_image_runs_as_nobody_special_and_holds_one_service_and_no_tool(system: Compose, service: str) -> None:
     container = system.container(service)
     assert docker("exec", container, "id", "-u") == "10001"
@@ -63,10 +66,37 @@ def test_an_image_runs_as_nobody_special_and_holds_one_service_and_no_tool(syste
     assert docker("exec", container, "python", "-c", tried) == "[]"
 
 
-def test_without_a_secret_nothing_starts_and_the_variable_is_named(compose_command: tuple[str, ...]) -> None:
-    refused = Compose(compose_command).run("config", without="A2A_JWT_HS256_SECRET")
+@pytest.mark.parametrize("name", ["A2A_JWT_HS256_SECRET", "A2A_PAYMENT_WEBHOOK_SECRET"])
+def test_without_a_secret_nothing_starts_and_the_variable_is_named(compose_command: tuple[str, ...], name: str) -> None:
+    refused = Compose(compose_command).run("config", without=name)
     assert refused.returncode != 0
-    assert "A2A_JWT_HS256_SECRET" in refused.stderr
+    assert name in refused.stderr
+
+
+def test_a_deal_is_dealt_from_intent_to_confirmed_order(system: Compose) -> None:
+    desk = Desk(system.urls)
+
+    def done(ask: Ask) -> str:
+        answer = answered(ask, lambda one: one.status_code != 404)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    intent = done(desk.intent("ada"))
+    negotiation = done(desk.start("ada", intent, done(desk.quote("oslo", intent))))
+    done(desk.accept("node", "oslo", negotiation))
+    talk = desk.query("deals", f"/v1/negotiations/{negotiation}", "buyer", "ada").now().json()
+    order = done(desk.result(talk["state"]["order_id"]))
+    shown = desk.query("orders", f"/v1/orders/{order}", "buyer", "ada")
+    answered(shown, lambda one: one.json()["state"]["status"] == "confirmed")
+
+
+def answered(ask: Ask, as_wanted: Callable[[httpx.Response], bool]) -> httpx.Response:
+    """Ask until the answer is as wanted: what one service does of another's event takes a moment."""
+    deadline = time.monotonic() + 10
+    while not as_wanted(answer := ask.now()):
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.1)
+    return answer
 
 
 def test_events_outlive_the_containers(system: Compose) -> None:
@@ -84,7 +114,8 @@ def test_events_outlive_the_containers(system: Compose) -> None:
 
 
 def test_the_services_end_in_order_when_they_are_stopped(system: Compose) -> None:
-    containers = {service: system.container(service) for service in ("relay", "ingest", "gateway")}
-    system.do("stop", "--timeout", "80", "relay", "ingest", "gateway")
+    services = ("relay", "ingest", "gateway", "deals", "orders", "payments")
+    containers = {service: system.container(service) for service in services}
+    system.do("stop", "--timeout", "80", *services)
     for service, container in containers.items():
         assert docker("inspect", "--format", "{{.State.ExitCode}}", container) == "0", service
