@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Generator, Iterator
@@ -22,6 +23,7 @@ from tests.integration.local.system import RunningSystem, ended, start
 
 pytestmark = pytest.mark.xdist_group("local")
 
+ROOT = Path(__file__).parents[3]
 SERVICES = ("gateway", "ingest", "deals", "orders", "payments", "relay")
 
 
@@ -185,6 +187,16 @@ def test_the_deal_that_is_printed_works_when_it_is_pasted(tmp_path: Path) -> Non
     accepted, paid = pasted[0].stdout.replace("}{", "}\n{").splitlines()
     assert set(json.loads(accepted)) == set(json.loads(paid)) == {"id", "cursor"}
     assert pasted[1].stdout == pasted[0].stdout
+
+
+def test_the_readmes_deal_works_when_it_is_pasted(running: RunningSystem) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (script,) = (block for block in blocks if "QUOTE=" in block)
+    tokens = running.told["tokens"]
+    given = {"BUYER": tokens["buyer"], "NODE": tokens["node"], "DEALS": running.told["deals"]}
+    done = paste("".join(f"{name}={value}\n" for name, value in given.items()) + script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(json.loads(done.stdout)) == {"id", "cursor"}
 
 
 def paste(script: str) -> subprocess.CompletedProcess[str]:
