@@ -242,7 +242,6 @@ class _Consumer:
             return
         self._count = count
         self._high = sequence
-        self._tally.feed_events += 1
         entry = self._decoder.entry(self._stream.log.life, sequence, time_ns, subject.decode(), payload)
         if entry is not None:
             self._batch.append(entry)
@@ -268,6 +267,7 @@ class _Consumer:
         self._seen = self._batch_bytes = 0
         if self._high > self._stream.log.high:
             batch, self._batch = self._batch, []
+            self._tally.feed_events += len(batch)
             self._stream.append(batch, self._high)
 
     def _control(self, reply: bytes, headers: bytes) -> None:
