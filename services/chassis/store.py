@@ -18,18 +18,15 @@ from contracts.errors import ErrorCode, Problem, Refused
 from contracts.registry import REGISTRY, Registry
 from services.chassis.aggregates import Aggregate, Cause, Change, Decision, Fold, Target, View, Views
 from services.chassis.attempt import Attempt, Publisher
-from services.chassis.direct import DirectGetFailed
-from services.chassis.directory import Behind, Directory
-from services.chassis.folds import Folds
-from services.chassis.jetstream import JetStreamError
+from services.chassis.directory import Directory
+from services.chassis.folds import UNTOLD, Folds
 from services.chassis.storemetrics import StoreMetrics
-from services.chassis.streams import NATS_ERRORS, Life, Streams
+from services.chassis.streams import Life, Streams
 
 State = TypeVar("State")
 
 _RETRY_MS = 1000
 _READS_AT_ONCE = 16
-_UNTOLD = (*NATS_ERRORS, JetStreamError, DirectGetFailed, Behind, TimeoutError)
 
 
 class EventStore:
@@ -107,6 +104,16 @@ class EventStore:
         self._metrics.changes.labels(kind, outcome).inc()
         return change
 
+    async def known(self, target: Target[State]) -> State | None:
+        """The state as this process knows it, read only if it does not: maybe behind, so for what never changes.
+
+        Raises:
+            Refused: `store_unavailable`.
+        """
+        async with self._told():
+            client, _ = await self._site(target.aggregate.stream)
+            return (await self._folds.load(client, target)).state
+
     async def view(self, target: Target[State]) -> View[State]:
         """The state, and the cursor at which it holds.
 
@@ -162,7 +169,7 @@ class EventStore:
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 yield
-        except _UNTOLD as error:
+        except UNTOLD as error:
             raise unavailable(str(error) or type(error).__name__) from error
 
     @contextlib.asynccontextmanager

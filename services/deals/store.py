@@ -5,6 +5,7 @@ is about has a subject that follows from its own. Rules across aggregates are ju
 what slips through that moment is mended by the reactions (docs/adr/0023).
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -239,14 +240,17 @@ class Deals:
         target = await self._find(NEGOTIATION, negotiation_id)
         keys = keys_of(target)
         by = _party(who, keys, "negotiation")
-        state = (await self._events.view(target)).state
+        # Its quote is that of its first event, so what is known here is good enough, and a read is saved.
+        state = await self._events.known(target) or (await self._events.view(target)).state
         if state is None:
             _refuse(unknown("negotiation"))
         return target, by, About(*await self._about(keys, state.quote_id))
 
     async def _about(self, keys: Keys, quote_id: str) -> tuple[Intent | None, Quote | None]:
-        wanted = await self._events.view(INTENT.at(keys.intent, intent=keys.intent, buyer=keys.buyer))
-        offered = await self._events.view(QUOTE.at(quote_id, intent=keys.intent, buyer=keys.buyer, node=keys.node))
+        wanted, offered = await asyncio.gather(
+            self._events.view(INTENT.at(keys.intent, intent=keys.intent, buyer=keys.buyer)),
+            self._events.view(QUOTE.at(quote_id, intent=keys.intent, buyer=keys.buyer, node=keys.node)),
+        )
         return wanted.state, offered.state
 
     def _terms(self, body: bodies.MakeOffer) -> Terms:
