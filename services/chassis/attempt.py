@@ -7,9 +7,10 @@ and one that is sent again is stored once.
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from nats.aio.client import Client
@@ -23,9 +24,10 @@ from contracts.publishing import new_event
 from contracts.registry import Registry
 from services.chassis.aggregates import Cause, Change, Decision, Fold, Target
 from services.chassis.append import Ack, Conflict, Expected, NotAcknowledged, append
-from services.chassis.folds import Folds
+from services.chassis.folds import UNTOLD, Folds
 from services.chassis.storemetrics import StoreMetrics
 from services.chassis.streams import Life, Streams
+from services.chassis.tasks import is_wanted
 
 # How often others may have been faster.
 _DECISIONS = 8
@@ -135,15 +137,23 @@ class Attempt:
             except Conflict as conflict:
                 lost += 1
                 self._publisher.metrics.retries.labels("conflict").inc()
-                folds = await self._reach(conflict.last)
+                folds = await self._until_told(partial(self._reach, conflict.last))
                 if self._repeated(folds[0]) is None:
                     await asyncio.sleep(random.uniform(0, _LONGEST_JITTER_SECONDS))  # noqa: S311  # spread, not secret
             except NotAcknowledged:
                 self._publisher.metrics.retries.labels("not_acknowledged").inc()
-                await asyncio.sleep(_PAUSE_SECONDS)
-                folds = await self._confirm()
+                folds = await self._until_told(self._confirm)
             confirmed = False
         raise Refused(Problem(ErrorCode.CONFLICT, retry_after_ms=1000))
+
+    async def _until_told(self, read: Callable[[], Awaitable[list[Fold[Any]]]]) -> list[Fold[Any]]:
+        """Read on when NATS is back: what became of an append is only to be told then. The deadline is the caller's."""
+        while is_wanted():
+            try:
+                return await read()
+            except UNTOLD:
+                await asyncio.sleep(_PAUSE_SECONDS)
+        raise asyncio.CancelledError
 
     async def _load(self) -> list[Fold[Any]]:
         return [await self._folds.load(self._client, target) for target in self._targets]

@@ -16,15 +16,20 @@ from nats.aio.client import Client
 from contracts.registry import Registry
 from services.chassis import jetstream
 from services.chassis.aggregates import Aggregate, Fold, Target
-from services.chassis.direct import Stored, read_subject
-from services.chassis.directory import Codec, Directory, Note
+from services.chassis.direct import DirectGetFailed, Stored, read_subject
+from services.chassis.directory import Behind, Codec, Directory, Note
+from services.chassis.jetstream import JetStreamError
 from services.chassis.storemetrics import StoreMetrics
+from services.chassis.streams import NATS_ERRORS
 
 State = TypeVar("State")
 
 _MOST_FOLDS = 10_000
 # A fold of so many events more than its last snapshot gets another.
 SNAPSHOT_EVENTS = 200
+# What reading fails with where NATS is away or does not answer as it should.
+UNTOLD = (*NATS_ERRORS, JetStreamError, DirectGetFailed, Behind, TimeoutError)
+_EXTENT_SECONDS = 2.0
 # A copy of the stream that is behind is asked again after this.
 _BEHIND_SECONDS = 0.01
 
@@ -95,7 +100,8 @@ class Folds:
 
     async def extent(self, client: Client, stream: str, subject_filter: str) -> Extent:
         """The stream's end and how many events each subject of the filter has, as the leader tells."""
-        info = await jetstream.request(client, f"STREAM.INFO.{stream}", {"subjects_filter": subject_filter})
+        body = {"subjects_filter": subject_filter}
+        info = await jetstream.request(client, f"STREAM.INFO.{stream}", body, seconds=_EXTENT_SECONDS)
         state = jetstream.state_of(info)
         self.live_in(stream, state.epoch)
         return Extent(state.epoch, state.last, info["state"].get("subjects") or {})

@@ -118,7 +118,9 @@ def _without_secrets(url: str) -> str:
     return url.rpartition("@")[2]
 
 
-async def request(client: Client, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+async def request(
+    client: Client, subject: str, body: Mapping[str, Any] | None = None, *, seconds: float = REQUEST_SECONDS
+) -> dict[str, Any]:
     """One JetStream API call.
 
     Raises:
@@ -126,7 +128,7 @@ async def request(client: Client, subject: str, body: Mapping[str, Any] | None =
         nats.errors.Error: nobody answered in time.
     """
     payload = json.dumps(body).encode() if body is not None else b""
-    answer = await client.request(f"$JS.API.{subject}", payload, timeout=REQUEST_SECONDS)
+    answer = await client.request(f"$JS.API.{subject}", payload, timeout=seconds)
     found: dict[str, Any] = json.loads(answer.data)
     error = found.get("error")
     if error:

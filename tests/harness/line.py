@@ -1,0 +1,62 @@
+"""A line between a client and a server that can go deaf and be cut: answers are lost though requests arrived."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+
+class Line:
+    """Forwards bytes both ways, from a port of its own."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Whether what the server says is dropped.
+        self._is_deaf = False
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        return f"nats://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def deafen(self) -> None:
+        """From now on nothing that the server says arrives."""
+        self._is_deaf = True
+
+    def cut(self) -> None:
+        """Break every connection; new ones hear again."""
+        self._is_deaf = False
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers |= {writer, back}
+        for source, sink, is_answer in ((reader, back, False), (there, writer, True)):
+            task = asyncio.create_task(self._forward(source, sink, is_answer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, is_answer: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                if not (is_answer and self._is_deaf):
+                    sink.write(data)
+                    await sink.drain()
+        sink.transport.abort()
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator["Line"]:
+        """Listen until the block ends."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        try:
+            yield self
+        finally:
+            self._server.close()
+            self.cut()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
