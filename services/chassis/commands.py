@@ -55,7 +55,7 @@ class Asked(Generic[Body]):
 
         `scope` is what else its subject bears and the command could name otherwise under the same key.
         """
-        return derived_id(kind, self.principal.sub, self.key, *scope)
+        return derived_id(kind, self.principal.role, self.principal.sub, self.key, *scope)
 
 
 class Done(Protocol):
@@ -224,7 +224,8 @@ class Operations:
             async with self._bodies.read(request, LARGEST_BODY_BYTES) as raw:
                 body = parsed(operation.body, raw)
             said = [operation.path, dict(ids), body.model_dump(mode="json")]
-            cause = Cause.command(principal.sub, key, said, _traceparent_of(request))
+            # A buyer and a node may bear the same id; their keys are two keys all the same.
+            cause = Cause.command(f"{principal.role}:{principal.sub}", key, said, _traceparent_of(request))
             return _done(await operation.handle(Asked(principal, ids, body, key, cause)))
 
         return answer

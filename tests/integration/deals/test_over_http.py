@@ -101,6 +101,14 @@ async def test_the_same_key_of_somebody_else_is_another_command(market: Publishe
     assert one["id"] != other["id"]
 
 
+async def test_a_buyer_and_a_node_of_the_same_id_have_keys_of_their_own(market: Publishers, people: People) -> None:
+    people.oslo = people.ada
+    _, _, negotiation = await people.begin()
+    offers = [market.desk.offer(role, people.ada, negotiation, key="same") for role in ("node", "buyer")]
+    one, other = [await market.ask(offer) for offer in offers]
+    assert one["cursor"] != other["cursor"]
+
+
 async def test_a_repeated_acceptance_answers_the_same_though_the_negotiation_has_ended(
     market: Publishers, people: People
 ) -> None:
