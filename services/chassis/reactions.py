@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import nats.errors
+import nats.js.errors
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from faststream.nats.subscriber.usecases import LogicSubscriber
@@ -137,7 +138,17 @@ class Reactions:
         """React until cancelled; what is in hand is then finished, or left unacknowledged."""
         if not self._sources:
             return
-        client = await self._begin()
+        while is_wanted():
+            try:
+                await self._serve(await self._begin())
+            except (jetstream.JetStreamError, nats.js.errors.Error, *NATS_ERRORS) as error:
+                # NATS went away while subscriptions were made; later FastStream's own connection comes back by itself.
+                self._trouble = f"cannot subscribe: {_told(error)}"
+                self._log.warning("reactions_begin_again", error=_told(error))
+                await asyncio.sleep(_FIRST_PAUSE_SECONDS)
+
+    async def _serve(self, client: Client) -> None:
+        """Subscribe and stay so."""
         broker = self._broker()
         try:
             await broker.start()
@@ -145,7 +156,8 @@ class Reactions:
                 await self._survey(client)
                 await asyncio.sleep(_SURVEY_SECONDS)
         finally:
-            self._stopping.set()
+            if not is_wanted():
+                self.leave()
             with contextlib.suppress(*NATS_ERRORS, TimeoutError):
                 await asyncio.wait_for(broker.stop(), _GRACEFUL_SECONDS)
 

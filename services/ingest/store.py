@@ -16,6 +16,7 @@ from nats.js.errors import APIError
 from contracts.cursor import Cursor
 from contracts.envelope import Publication
 from contracts.errors import ErrorCode, Problem
+from services.chassis.append import FULL, RETRY_FULL_MS
 from services.chassis.jetstream import JetStreamError
 from services.chassis.streams import NATS_ERRORS, Life, Streams
 from services.ingest.domain import NotStored, Stored
@@ -25,11 +26,6 @@ from services.ingest.metrics import Metrics
 _PAUSES_SECONDS = (0.0, 0.1, 0.4)
 _RETRY_UNAVAILABLE_MS = 1000
 _NEVER_SECONDS = 3600.0
-# Room is made by people, not by waiting a second.
-_RETRY_FULL_MS = 30_000
-# JetStream's codes where there is no room: resource limits of the account, of the server, of memory, of storage,
-# and the stream's own (10077 "maximum bytes exceeded").
-_FULL = frozenset({10002, 10023, 10028, 10047, 10077})
 
 
 class JetStreamStore:
@@ -81,9 +77,9 @@ class JetStreamStore:
                 async with asyncio.timeout(self._ack_seconds):
                     return await self._try(client, publication)
             except APIError as error:
-                if error.err_code in _FULL:
+                if error.err_code in FULL:
                     why = f"the stream {publication.stream} takes no more: {error.description}"
-                    return Problem(ErrorCode.STORE_FULL, why, _RETRY_FULL_MS)
+                    return Problem(ErrorCode.STORE_FULL, why, RETRY_FULL_MS)
                 problem = _unavailable(f"the stream {publication.stream} refused: {error.description}")
             except (JetStreamError, *NATS_ERRORS) as error:
                 problem = _unavailable(f"the stream {publication.stream} does not answer: {type(error).__name__}")

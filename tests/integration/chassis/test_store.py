@@ -14,10 +14,16 @@ from services.local.embedded import EmbeddedNats
 from tests.harness.events import event
 from tests.harness.streams import all_of, forget, looking_at
 from tests.harness.toys import TOY, Counted, Site, Toy, command, storing
+from tests.harness.waiting import until
 
 
 async def stored_kinds(client: Client, toy: Toy) -> list[str]:
     return [one.document["type"] for one in await all_of(client, toy.target.subject)]
+
+
+async def noted(client: Client) -> bool:
+    """Whether the bucket knows it."""
+    return (await jetstream.state(client, "KV_ROUTES")).messages > 0
 
 
 async def test_what_was_decided_is_stored_and_answered_with_its_cursor(nats_server: str) -> None:
@@ -127,6 +133,8 @@ async def test_an_id_is_found_by_its_route_and_without_it(fresh_nats: EmbeddedNa
         await client.jetstream().purge_stream("KV_ROUTES")
         async with storing(fresh_nats.url) as site:
             assert await site.store.find(TOY, toy.target.id) == toy.target
+        # Nobody waited until it was stored.
+        await until(lambda: noted(client))
         entry = await client.jetstream().get_last_msg("KV_ROUTES", f"$KV.ROUTES.order.{toy.target.id}")
         assert json.loads(entry.data or b"")["subject"] == toy.target.subject
         for wrong in (b"", b"{", b'{"epoch":"x","subject":"market.>","first":1}', b"[]"):

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from prometheus_client import CollectorRegistry, Histogram
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.applications import Starlette
@@ -244,6 +245,7 @@ async def test_a_webhook_needs_no_token_and_is_handed_on_as_it_came(http: httpx.
 
 async def test_the_openapi_document_has_every_operation(http: httpx.AsyncClient) -> None:
     spec = (await http.get("/openapi.json")).json()
+    OpenAPIV31SpecValidator(spec).validate()
     assert spec["openapi"].startswith("3.1")
     assert set(spec["paths"]) == {
         "/v1/walls", "/v1/walls/{wall}/paint", "/v1/walls/{wall}/burn", "/v1/walls/{wall}", "/v1/walls/{wall}/told",
