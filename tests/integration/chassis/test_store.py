@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
+from contracts.contract import ContractViolation
 from contracts.errors import ErrorCode, Refused
 from services.chassis import jetstream
 from services.chassis.aggregates import Fold
@@ -15,6 +16,7 @@ from tests.harness.events import event
 from tests.harness.streams import all_of, forget, looking_at
 from tests.harness.toys import TOY, Counted, Site, Toy, command, storing
 from tests.harness.waiting import until
+from tests.load.natsline import NatsLine
 
 
 async def stored_kinds(client: Client, toy: Toy) -> list[str]:
@@ -107,6 +109,36 @@ async def test_concurrent_changes_that_may_all_happen_all_happen(nats_server: st
         assert (await one.store.view(toy.target)).state == Counted(toy.target.id, 20)
         ids = [stored.document["id"] for stored in await all_of(client, toy.target.subject)]
         assert len(set(ids)) == 21
+
+
+async def test_when_others_are_always_faster_it_is_a_conflict(nats_server: str) -> None:
+    toy = Toy.new()
+    tries = []
+    async with storing(nats_server) as site:
+        await site.store.change(toy.target, command(), toy.create, is_new=True)
+        names: Any = {name.removesuffix("_id"): value for name, value in toy.keys.items()}
+        with NatsLine(int(nats_server.rpartition(":")[2])) as line:
+
+            def decide(state: Counted | None) -> Any:
+                tries.append(state)
+                faster = event("ORDER_CONFIRMED", order=toy.target.id, **names)
+                line.request(toy.target.subject, json.dumps(faster).encode())
+                return toy.confirm(state)
+
+            with pytest.raises(Refused) as refused:
+                await site.store.change(toy.target, command(), decide)
+        assert (refused.value.problem.code, refused.value.problem.may_retry) == (ErrorCode.CONFLICT, True)
+        assert tries == [Counted(toy.target.id, number) for number in range(8)]
+        assert site.counted("a2a_store_changes_total", aggregate="order", outcome="conflict") == 1
+
+
+async def test_data_of_another_aggregate_and_of_no_contract_is_a_bug(nats_server: str) -> None:
+    toy, other = Toy.new(), Toy.new()
+    async with storing(nats_server) as site, looking_at(nats_server) as client:
+        for wrong in (other.create(None), [Counted("o")]):
+            with pytest.raises(ContractViolation):
+                await site.store.change(toy.target, command(), lambda _, wrong=wrong: wrong, is_new=True)  # type: ignore[misc]
+        assert await stored_kinds(client, toy) == await stored_kinds(client, other) == []
 
 
 async def test_a_refusal_is_judged_by_what_is_stored_not_by_what_is_in_memory(nats_server: str) -> None:
