@@ -30,9 +30,9 @@ HEARTBEAT_SECONDS = 1.0
 _SILENCE_SECONDS = 2.5 * HEARTBEAT_SECONDS
 _SHORTEST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
-# A batch is written when the loop comes round. Where it holds this many events by then, more are on their way: it waits
-# for as long as each pause brings as many again (32,000 a second), so that a connection gets several by one write.
-# It never waits longer than this, nor holds more than those.
+# A batch is written when the loop comes round. Where it holds this many events by then, and as many again after the
+# next turn, more are on their way: it waits for as long as each pause brings as many (32,000 a second), so that a
+# connection gets several by one write. It never waits longer than this, nor holds more than those.
 _BURST_EVENTS = 32
 _BURST_PAUSE_SECONDS = 0.001
 _BURST_SECONDS = 0.03
@@ -255,10 +255,13 @@ class _Consumer:
 
     def _come_round(self) -> None:
         """Write the batch, unless it has grown so much since the last look that it will grow further."""
-        taken = len(self._batch)
-        if taken - self._seen >= _BURST_EVENTS and monotonic() < self._flush_by:
+        taken, seen = len(self._batch), self._seen
+        if taken - seen >= _BURST_EVENTS and monotonic() < self._flush_by:
             self._seen = taken
-            self._loop.call_later(_BURST_PAUSE_SECONDS, self._come_round)
+            if seen:
+                self._loop.call_later(_BURST_PAUSE_SECONDS, self._come_round)
+            else:
+                self._loop.call_soon(self._come_round)
         else:
             self._flush_is_due = False
             self._flush()
