@@ -8,17 +8,15 @@ a source of timers takes many, since a timer is a message that is to come again 
 
 import asyncio
 import contextlib
+import importlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nats.errors
 import nats.js.errors
-from faststream import AckPolicy
-from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
-from faststream.nats.subscriber.usecases import LogicSubscriber
 from nats.aio.client import Client
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from structlog.stdlib import BoundLogger
@@ -30,6 +28,10 @@ from services.chassis import jetstream
 from services.chassis.deadletters import DeadLetter, bury
 from services.chassis.streams import NATS_ERRORS, Streams
 from services.chassis.tasks import is_wanted
+
+if TYPE_CHECKING:
+    from faststream.nats import NatsBroker, NatsMessage
+    from faststream.nats.subscriber.usecases import LogicSubscriber
 
 # A message whose service died comes again after this; while one is worked on the server is told so more often.
 ACK_WAIT_SECONDS = 3.0
@@ -149,6 +151,10 @@ class Reactions:
 
     async def _serve(self, client: Client) -> None:
         """Subscribe and stay so."""
+        # The consumers are there, so nothing is missed from now on, and the service is ready.
+        self._trouble = None
+        # Brought in meanwhile: a fifth of all that is imported, and no command needs it.
+        await asyncio.to_thread(importlib.import_module, "faststream.nats")
         broker = self._broker()
         try:
             await broker.start()
@@ -221,7 +227,10 @@ class Reactions:
 
     # One message.
 
-    def _broker(self) -> NatsBroker:
+    def _broker(self) -> "NatsBroker":
+        from faststream import AckPolicy  # noqa: PLC0415  # see `_serve`
+        from faststream.nats import JStream, NatsBroker, PullSub  # noqa: PLC0415
+
         broker = NatsBroker(
             self._nats_url,
             name=f"{self._service}-reactions",
@@ -248,8 +257,8 @@ class Reactions:
     async def _on_error(self, error: Exception) -> None:
         self._log.warning("nats_error", error=str(error) or type(error).__name__)
 
-    def _handler(self, source: Source) -> Callable[[NatsMessage], Awaitable[None]]:
-        async def handle(message: NatsMessage) -> None:
+    def _handler(self, source: Source) -> "Callable[[NatsMessage], Awaitable[None]]":
+        async def handle(message: "NatsMessage") -> None:
             try:
                 await self._handle(source, message)
             except Stopped:
@@ -257,7 +266,7 @@ class Reactions:
 
         return handle
 
-    async def _handle(self, source: Source, message: NatsMessage) -> None:
+    async def _handle(self, source: Source, message: "NatsMessage") -> None:
         telling = asyncio.create_task(_tell_in_progress(message))
         try:
             later = await self._react(source, message)
@@ -269,7 +278,7 @@ class Reactions:
             return
         await message.ack()
 
-    async def _react(self, source: Source, message: NatsMessage) -> Later | None:
+    async def _react(self, source: Source, message: "NatsMessage") -> Later | None:
         """The reaction, tried until it is done or the message is among the dead letters."""
         pause, tries = _FIRST_PAUSE_SECONDS, 0
         while True:
@@ -289,7 +298,7 @@ class Reactions:
             await self._pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    async def _once(self, source: Source, message: NatsMessage) -> Later | None:
+    async def _once(self, source: Source, message: "NatsMessage") -> Later | None:
         try:
             kind = json.loads(message.body).get("type")
         except (ValueError, AttributeError, RecursionError) as error:
@@ -310,7 +319,7 @@ class Reactions:
         except Exception as error:
             raise Poison(f"{type(error).__name__}: {error}") from error
 
-    async def _bury(self, source: Source, message: NatsMessage, error: Exception) -> None:
+    async def _bury(self, source: Source, message: "NatsMessage", error: Exception) -> None:
         """Put it aside; until that is stored it stays in hand."""
         raw = message.raw_message
         letter = DeadLetter(
@@ -344,12 +353,12 @@ class Reactions:
         self._outcomes.labels(self._service, source.name, outcome).inc()
 
 
-async def _itself(message: NatsMessage) -> NatsMessage:
+async def _itself(message: "NatsMessage") -> "NatsMessage":
     """FastStream's decoder: a handler gets the message, and reads it itself."""
     return message
 
 
-async def _tell_in_progress(message: NatsMessage) -> None:
+async def _tell_in_progress(message: "NatsMessage") -> None:
     """Keep the server from giving it to somebody else."""
     while True:
         await asyncio.sleep(_IN_PROGRESS_SECONDS)
