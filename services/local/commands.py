@@ -28,5 +28,5 @@ ORDER=$(curl -sS -H "Authorization: Bearer $BUYER" "{deals}/v1/negotiations/$TAL
 PAID='{{"status":"succeeded","reference":"psp-{run}"}}'; AT=$(date +%s)
 SIGNED=$(printf %s "{run}.$AT.$PAID" \\
   | openssl dgst -sha256 -mac HMAC -macopt hexkey:{webhook_key(webhook_secret).hex()} -binary | base64)
-curl -sS --retry 5 --retry-all-errors --fail-with-body -H "webhook-id: {run}" -H "webhook-timestamp: $AT" \\
+curl -sf --retry 5 --retry-all-errors -H "webhook-id: {run}" -H "webhook-timestamp: $AT" \\
   -H "webhook-signature: v1,$SIGNED" "{payments}/v1/payments/$ORDER/result" -d "$PAID\""""
