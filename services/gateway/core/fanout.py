@@ -119,6 +119,9 @@ class Fanout:
         touched, end = self._touched(batch, start)
         for group, part in touched.items():
             alone = [part]
+            if not readers:  # a broadcast has no other group
+                readers = {one.reader: alone for one in group.members if one.reader.position is None}
+                continue
             for subscription in group.members:
                 reader = subscription.reader
                 if reader.position is None:

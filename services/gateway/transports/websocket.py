@@ -188,13 +188,14 @@ class WebSocketTransport(SlimProtocol):
 
     def write(self, data: bytes) -> None:
         """Send after all before."""
-        if self._corked is not None and len(data) <= _SMALL_WRITE:
-            self._corked.append(data)
+        corked = self._corked
+        if corked is None:
+            self.transport.write(data)
             return
-        if self._corked:
-            data = b"".join((*self._corked, data))
-            self._corked.clear()
-        self.transport.write(data)
+        corked.append(data)
+        if len(data) > _SMALL_WRITE:
+            self.transport.write(b"".join(corked))
+            corked.clear()
 
     def _uncork(self) -> None:
         corked, self._corked = self._corked, None
