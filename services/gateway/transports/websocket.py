@@ -128,7 +128,7 @@ class WebSocketTransport(SlimProtocol):
             return
         answer = b"".join(parser.data_to_send())
         if answer and not self.session.closed:
-            self.transport.write(answer)
+            self.write(answer)
         for event in parser.events_received():
             if isinstance(event, Frame):
                 self._take(event)

@@ -363,6 +363,15 @@ def test_a_clients_close_is_echoed_once_and_ends_the_connection() -> None:
     wire.world.assert_nothing_is_left()
 
 
+def test_what_one_read_asks_is_answered_in_order_by_one_write_and_nothing_follows_the_close() -> None:
+    wire = Wire()
+    sink = wire.transport.sink
+    before = len(sink.writes)
+    wire.feed(masked(TEXT, BEAT) + masked(PING, b"p") + masked(TEXT, BEAT) + BYE)
+    assert ops(sink.messages()) == ["heartbeat", "pong", "heartbeat", "close"]
+    assert len(sink.writes) == before + 1
+
+
 def test_a_client_that_answers_our_close_gets_no_second_one() -> None:
     wire = Wire()
     wire.session.drain()
