@@ -93,7 +93,7 @@ class EventStore:
         """
         kind = targets[0].aggregate.kind
         try:
-            async with self._alone(targets), self._told():
+            async with self._told(), self._alone(targets):
                 client, life = await self._site(targets[0].aggregate.stream)
                 attempt = Attempt(self._publisher, client, life, targets, cause, decide)
                 change = await attempt.run(is_new=is_new)

@@ -157,7 +157,8 @@ class Deals:
         wanted, offered = await self._about(keys, body.quote_id)
         if wanted is None or offered is None:
             _refuse(unknown("quote"))
-        made = derived_id("negotiation", intent_id, cause.key)
+        # The node is in the subject and the body names it by its quote: without it one id could be two negotiations.
+        made = derived_id("negotiation", intent_id, keys.node, cause.key)
         command = negotiation.Start(
             negotiation_id=made,
             by=by,

@@ -170,6 +170,23 @@ async def test_while_nats_is_away_it_is_told_in_time(fresh_nats: EmbeddedNats) -
         assert asyncio.get_running_loop().time() - began < 5
 
 
+async def test_who_waits_for_others_is_told_in_time_too(fresh_nats: EmbeddedNats) -> None:
+    async with storing(fresh_nats.url, ack_seconds=0.2, deadline_seconds=1) as site:
+        toy = await created(site)
+        assert fresh_nats.process is not None
+        os.kill(fresh_nats.process.pid, signal.SIGSTOP)
+        try:
+            began = asyncio.get_running_loop().time()
+            changes = [site.store.change(toy.target, command(), toy.confirm) for _ in range(5)]
+            found = await asyncio.gather(*changes, return_exceptions=True)
+            assert asyncio.get_running_loop().time() - began < 2
+        finally:
+            os.kill(fresh_nats.process.pid, signal.SIGCONT)
+        for one in found:
+            assert isinstance(one, Refused)
+            assert one.problem.code is ErrorCode.STORE_UNAVAILABLE
+
+
 async def test_a_full_stream_is_told(fresh_nats: EmbeddedNats, client: Client) -> None:
     async with storing(fresh_nats.url) as site:
         toy = await created(site)

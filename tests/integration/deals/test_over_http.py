@@ -101,6 +101,19 @@ async def test_the_same_key_of_somebody_else_is_another_command(market: Publishe
     assert one["id"] != other["id"]
 
 
+async def test_the_same_key_on_the_quotes_of_two_nodes_makes_two_negotiations(
+    market: Publishers, people: People
+) -> None:
+    intent, quote, _ = await people.begin()
+    other = (await market.ask(market.desk.quote(fresh("node"), intent)))["id"]
+    starts = [market.desk.start(people.ada, intent, one, key="same") for one in (quote, other)]
+    made = [(await market.ask(start))["id"] for start in starts]
+    for negotiation, about in zip(made, (quote, other), strict=True):
+        shown = await market.ask(market.desk.query("deals", f"/v1/negotiations/{negotiation}", "buyer", people.ada))
+        assert shown["state"]["quote_id"] == about
+    assert made[0] != made[1]
+
+
 async def test_a_buyer_and_a_node_of_the_same_id_have_keys_of_their_own(market: Publishers, people: People) -> None:
     people.oslo = people.ada
     _, _, negotiation = await people.begin()
