@@ -14,7 +14,7 @@ from nats.aio.client import Client
 
 from contracts.contract import Contract
 from contracts.registry import REGISTRY, Registry
-from services.chassis.deadletters import DeadLetter, letters, remove
+from services.chassis.deadletters import DeadLetter, letters, payload_of, remove
 from services.chassis.reactions import Source
 from services.chassis.streams import Streams
 
@@ -57,7 +57,7 @@ async def _connected(streams: Streams) -> Client | None:
 async def _handled(client: Client, letter: DeadLetter, sources: Sequence[Source], registry: Registry) -> bool:
     try:
         source = next(one for one in sources if one.name == letter.consumer)
-        event = registry.read(json.loads(letter.payload))
+        event = registry.read(json.loads(await payload_of(client, letter)))
         await source.handlers[event.envelope.type](event)
     except Exception as error:  # noqa: BLE001  # whatever it fails with, the others are still to be tried
         why = " ".join(f"{type(error).__name__}: {error}".split()) if str(error) else type(error).__name__

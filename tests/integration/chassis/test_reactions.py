@@ -14,7 +14,7 @@ from contracts.contract import Event
 from contracts.errors import ErrorCode, Problem, Refused
 from services.chassis import jetstream
 from services.chassis.aggregates import Cause
-from services.chassis.deadletters import letters, remove
+from services.chassis.deadletters import DeadLetter, bury, letters, payload_of, remove
 from services.chassis.reactions import Handler, Later, Reactions, Source
 from services.chassis.telemetry import logger
 from services.local.embedded import EmbeddedNats
@@ -126,6 +126,21 @@ async def test_poison_is_put_aside_with_the_reason_and_the_next_goes_on(
         assert [one async for one in letters(client, "others")] == []
         await remove(client, letter)
         assert [one async for one in letters(client, "tests")] == []
+
+
+@pytest.mark.parametrize(("spare", "whole"), [(0, False), (300, False), (1024, True)])
+async def test_poison_of_the_largest_size_is_put_aside_and_its_payload_is_found(
+    fresh_nats: EmbeddedNats, spare: int, whole: bool
+) -> None:
+    async with storing(fresh_nats.url), looking_at(fresh_nats.url) as client:
+        payload = b"{" * (client.max_payload - spare)
+        stored = await client.jetstream().publish("market.i.b.n.order.o", payload)
+        why = "a long reason" * 20
+        poison = DeadLetter("tests", "toys", "MARKET", "market.i.b.n.order.o", stored.seq, why, payload)
+        assert await bury(client, poison)
+        (letter,) = [one async for one in letters(client, "tests")]
+        assert (letter.sequence, letter.reason, letter.whole) == (stored.seq, why, whole)
+        assert await payload_of(client, letter) == payload
 
 
 async def test_a_timer_comes_again_when_its_moment_has_come_and_survives_restarts(fresh_nats: EmbeddedNats) -> None:
