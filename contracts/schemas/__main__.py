@@ -18,7 +18,7 @@ from contracts.domain import MARKET_DOMAIN, Domain
 from contracts.registry import REGISTRY
 from contracts.schemas import asyncapi
 from contracts.schemas.compatibility import changes
-from contracts.schemas.event import file_name, schema
+from contracts.schemas.event import file_name, misfits, schema
 
 FOLDER = Path(__file__).parent
 ASYNCAPI = "asyncapi.json"
@@ -69,8 +69,12 @@ def main(arguments: list[str] | None = None) -> int:
     if (options.domain is None) is not (options.folder is None):
         parser.error("--domain and --folder go together")
     folder = options.folder or FOLDER
-    present = _of_market() if options.domain is None else _of_domain(options.domain)
-    refused = refusals(present, folder)
+    events = () if options.domain is None else _events_of(options.domain)
+    present: dict[str, Any] = {}
+    refused = list(misfits(events))
+    if not refused:
+        present = _of_market() if options.domain is None else documents(events)
+        refused = refusals(present, folder)
     for line in refused:
         print(f"error: {line}", file=sys.stderr)
     if refused:
@@ -88,9 +92,9 @@ def _of_market() -> dict[str, Any]:
     return {**documents(REGISTRY), ASYNCAPI: asyncapi.document(MARKET_DOMAIN, REGISTRY)}
 
 
-def _of_domain(module: str) -> dict[str, Any]:
+def _events_of(module: str) -> tuple[Contract, ...]:
     domain: Domain = importlib.import_module(module).DOMAIN
-    return documents(domain.events)
+    return domain.events
 
 
 def _is(path: Path, text: str) -> bool:

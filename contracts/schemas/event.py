@@ -1,9 +1,12 @@
 """The JSON Schema of one contract: the whole CloudEvent, `data` included, with an example (PROTOCOL §3)."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from contracts.contract import Contract
+from contracts.errors import ContractError
 from contracts.events.cloudevent import CloudEvent
+from contracts.registry import REGISTRY, Registry
 
 
 def file_name(contract: Contract) -> str:
@@ -59,3 +62,19 @@ def schema(contract: Contract) -> dict[str, Any]:
         },
         "examples": [example(contract)],
     }
+
+
+def misfits(events: Sequence[Contract]) -> Iterator[str]:
+    """Why events of one's own cannot be beside the market's, or an example is none, a sentence each."""
+    try:
+        registry = Registry([*REGISTRY, *events])
+    except ValueError as error:
+        yield str(error)
+        return
+    for contract in events:
+        try:
+            registry.check(example(contract))
+        except KeyError as error:
+            yield f"{contract.type} version {contract.version}: the example lacks {error}"
+        except ContractError as error:
+            yield f"{contract.type} version {contract.version}: the example does not fit: {error}"
