@@ -30,7 +30,7 @@ def _nats_url(text: str) -> str:
 def _http_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be like https://issuer.example/jwks.json")
+        raise ValueError("must be an http:// or https:// address")
     return text
 
 

@@ -97,6 +97,15 @@ def test_a_missing_setting_is_named_too(environment: pytest.MonkeyPatch, capsys:
     assert capsys.readouterr().err == "error: A2A_NEEDED: Field required\n"
 
 
+def test_an_address_that_is_none_is_told_what_it_must_be(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("A2A_PAGE", "localhost:80")
+    with pytest.raises(SystemExit):
+        load(Example)
+    assert capsys.readouterr().err == "error: A2A_PAGE: must be an http:// or https:// address\n"
+
+
 def test_settings_that_do_not_go_together_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         load(Crossed)
