@@ -17,6 +17,11 @@ class Result(BaseModel):
     status: Literal["succeeded", "failed"] = Field(examples=["succeeded"])
     reference: Text = Field(examples=["psp-2026-000417"], description="The provider's own name for the payment.")
     reason: Text | None = Field(default=None, examples=["card declined"], description="Why it failed.")
+    # A signature is over the body and not over the address.
+    order_id: str | None = Field(
+        default=None,
+        description="The order it is about; a message that names it settles no other, whoever sends it.",
+    )
 
 
 class PaymentView(BaseModel):

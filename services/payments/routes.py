@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
+from contracts.contract import Violation
 from contracts.errors import ErrorCode
 from contracts.principal import Principal
 from services.chassis.aggregates import Cause
-from services.chassis.commands import Delivery, Operation, Query, Webhook, parsed
+from services.chassis.commands import Delivery, InvalidCommand, Operation, Query, Webhook, parsed
 from services.payments.bodies import PaymentView, Result
 from services.payments.domain import Settle
 from services.payments.signature import ID, SIGNATURE, TIMESTAMP, Signatures
@@ -52,6 +53,8 @@ class Routes:
         webhook_id = self._signatures.judge(delivery.body, delivery.headers)
         result = parsed(Result, delivery.body)
         told = Settle(webhook_id=webhook_id, outcome=result.status, reference=result.reference, reason=result.reason)
+        if result.order_id not in (None, delivery.ids["order_id"]):
+            raise InvalidCommand([Violation("/order_id", "the message is about another order")])
         said = [delivery.ids["order_id"], result.model_dump(mode="json")]
         cause = Cause.command("payment-provider", webhook_id, said, delivery.traceparent)
         return await self._payments.settle(cause, delivery.ids["order_id"], told)

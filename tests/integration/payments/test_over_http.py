@@ -141,6 +141,20 @@ async def test_a_signed_body_that_does_not_fit_is_422(
     assert (refused["code"], refused["pointer"]) == ("invalid_command", pointer)
 
 
+async def test_a_message_that_names_its_order_settles_no_other(
+    market: Publishers, order: Order, nats_server: str
+) -> None:
+    other = Order(nats_server, market)
+    await other.requested()
+    told = market.desk.result(order.id, order_id=order.id)
+    led_astray = replace(told, url=told.url.replace(order.id, other.id))
+    refused = await market.ask(led_astray, 422)
+    assert (refused["code"], refused["pointer"]) == ("invalid_command", "/order_id")
+    assert await other.kinds() == ["PAYMENT_REQUESTED"]
+    await market.ask(told)
+    assert await order.kinds() == ["PAYMENT_REQUESTED", "PAYMENT_SUCCEEDED"]
+
+
 async def test_a_signed_body_that_is_no_json_is_400(market: Publishers, order: Order) -> None:
     refused = await market.ask(replace(market.desk.result(order.id), body=b"{", headers=signed(b"{")), 400)
     assert refused["code"] == "invalid_json"
