@@ -62,6 +62,8 @@ class Merge(RuleBasedStateMachine):
         self.stream = self.sink.client = EventStream(self.world.replica, who)
         grants = tuple(self.world.grant(channel) for channel in channels)
         self.stream.begin(self.archive.stream, grants, begin, None, "notify")
+        if start == "last":
+            self.world.settle()  # else events that come before they are counted would be counted or not
         self.attached = False
 
     def teardown(self) -> None:
