@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
+from contracts.events.money import CURRENCIES
 from contracts.publishing import read
 from contracts.registry import REGISTRY
 from contracts.schemas.__main__ import FOLDER
@@ -57,6 +58,11 @@ def test_a_golden_event_is_read_as_the_newest_version(path: Path) -> None:
 def test_what_a_golden_event_becomes_fits_the_newest_contract_as_if_it_had_been_published(path: Path) -> None:
     newest = json.loads(read(path.read_bytes()).envelope.model_dump_json(exclude_unset=True))
     assert REGISTRY.check(newest)[0] is REGISTRY.newest(newest["type"])
+
+
+def test_a_currency_that_stored_events_may_bear_is_never_taken_away() -> None:
+    # No JSON Schema says which codes there are, so `task contracts` cannot notice.
+    assert set((GOLDEN / "currencies.txt").read_text().split()) <= CURRENCIES
 
 
 def test_nothing_of_a_whole_golden_event_is_lost_on_reading() -> None:
