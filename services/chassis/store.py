@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from contracts.cursor import Cursor
 from contracts.errors import ErrorCode, Problem, Refused
 from contracts.registry import REGISTRY, Registry
-from services.chassis.aggregates import Aggregate, Cause, Change, Decision, Fold, Target, View, Views
+from services.chassis.aggregates import Aggregate, Cause, Change, Decision, Target, View, Views
 from services.chassis.attempt import Attempt, Publisher
 from services.chassis.directory import Directory
 from services.chassis.folds import UNTOLD, Folds
@@ -142,13 +142,14 @@ class EventStore:
                 for subject, count in extent.counts.items()
                 if (kind := subject.rsplit(".", 2)[1]) in kinds
             ]
-            folds = await asyncio.gather(*(self._as_of(client, one, count, extent.last) for one, count in wanted))
-        states = {fold.target.subject: fold.state for fold in folds if fold.count}
-        return Views(states, Cursor(stream, extent.epoch, extent.last))
+            found = await asyncio.gather(*(self._as_of(client, one, count, extent.last) for one, count in wanted))
+        return Views(dict(one for one in found if one is not None), Cursor(stream, extent.epoch, extent.last))
 
-    async def _as_of(self, client: Client, target: Target[Any], count: int, last: int) -> Fold[Any]:
+    async def _as_of(self, client: Client, target: Target[Any], count: int, last: int) -> tuple[str, Any] | None:
+        """Subject and state; the state is taken at once, since a fold in memory grows on while others are read."""
         async with self._reads:
-            return await self._folds.as_of(client, target, count, last)
+            fold = await self._folds.as_of(client, target, count, last)
+            return (target.subject, fold.state) if fold.count else None
 
     async def _site(self, stream: str) -> tuple[Client, Life]:
         """The connection and the stream's present life.

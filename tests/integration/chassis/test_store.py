@@ -12,7 +12,7 @@ from contracts.errors import ErrorCode, Refused
 from services.chassis import jetstream
 from services.chassis.aggregates import Fold
 from services.local.embedded import EmbeddedNats
-from tests.harness.events import event
+from tests.harness.events import event, fresh
 from tests.harness.streams import all_of, forget, looking_at
 from tests.harness.toys import TOY, Counted, Site, Toy, command, storing
 from tests.harness.waiting import until
@@ -232,6 +232,30 @@ async def test_a_view_is_what_its_cursor_says_while_others_write(nats_server: st
         sequences = [one.sequence for one in await all_of(client, toy.target.subject)]
         for cursor, confirmations in seen:
             assert sum(1 for sequence in sequences if sequence <= cursor) == confirmations + 1
+
+
+async def test_a_view_of_many_is_as_of_its_cursor_while_this_very_process_writes(nats_server: str) -> None:
+    first = Toy.new()
+    keys = {name.removesuffix("_id"): value for name, value in first.keys.items()}
+    toys = [Toy(TOY.at(fresh("order"), **keys), first.keys) for _ in range(6)]
+    async with storing(nats_server) as site, looking_at(nats_server) as client:
+        for toy in toys:
+            await site.store.change(toy.target, command(), toy.create, is_new=True)
+
+        async def write(toy: Toy) -> None:
+            for _ in range(60):
+                await site.store.change(toy.target, command(), toy.confirm)
+
+        writing = asyncio.gather(*map(write, toys))
+        views = []
+        while not writing.done():
+            views.append(await site.store.view_all([TOY], f"market.{keys['intent']}.>"))
+        await writing
+        for toy in toys:
+            sequences = [one.sequence for one in await all_of(client, toy.target.subject)][1:]
+            for view in views:
+                told = sum(one <= view.cursor.sequence for one in sequences)
+                assert view.states[toy.target.subject].confirmations == told
 
 
 async def test_a_stream_made_again_begins_anew(fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch) -> None:
