@@ -77,7 +77,7 @@ def install(requirements: str, stamp: str) -> None:
 
 
 def main(requirements: str) -> int:
-    """Set up; 1 where it cannot be done."""
+    """Set up; 1 where it cannot be done, 130 after a Ctrl-C."""
     try:
         require_venv()
         stamp = stamp_of(requirements)
@@ -86,6 +86,8 @@ def main(requirements: str) -> int:
     except CannotSetUp as error:
         print("error: %s" % error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # nothing is noted yet, so the next run installs again
+        return 130
     return 0
 
 

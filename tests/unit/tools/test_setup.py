@@ -103,3 +103,16 @@ def test_packages_that_cannot_be_installed_are_not_noted(
     assert setup.main("requirements.txt") == 1
     assert "could not be installed" in capsys.readouterr().err
     assert setup.stamps() == ""
+
+
+def test_an_interrupted_installation_ends_without_a_word_and_is_begun_again(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "call", interrupted)
+        assert setup.main("requirements.txt") == 130
+    assert capsys.readouterr().err == ""
+    assert not (checkout / ".venv" / "installed.txt").exists()
