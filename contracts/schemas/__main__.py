@@ -69,7 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
     if (options.domain is None) is not (options.folder is None):
         parser.error("--domain and --folder go together")
     folder = options.folder or FOLDER
-    events = () if options.domain is None else _events_of(options.domain)
+    try:
+        events = () if options.domain is None else _events_of(options.domain)
+    except (ImportError, AttributeError) as error:
+        parser.error(f"--domain {options.domain}: {error}")
     present: dict[str, Any] = {}
     refused = list(misfits(events))
     if not refused:

@@ -107,3 +107,13 @@ def test_events_that_do_not_fit_are_refused_by_every_service_and_by_the_schemas_
 
 def test_events_beside_the_markets_are_taken() -> None:
     assert domains.load(["tests.domains.shipment"]).events == SHIPMENT.events
+
+
+@pytest.mark.parametrize("module", ["no_such_module", "json"])
+def test_the_schemas_command_tells_in_one_line_of_a_module_that_is_no_domain(
+    module: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        write_schemas(["--domain", module, "--folder", str(tmp_path)])
+    assert ended.value.code == 2
+    assert f"error: --domain {module}: " in capsys.readouterr().err.splitlines()[-1]
