@@ -87,6 +87,12 @@ async def read_subject(client: Client, stream: str, subject: str, after: int) ->
     return await direct_get(client, stream, query)
 
 
+async def has(client: Client, stream: str, subject: str, sequence: int) -> bool:
+    """Whether the subject has an event at this sequence, as far as who answers has them."""
+    batch = await direct_get(client, stream, {"seq": sequence, "next_by_subj": subject, "batch": 1})
+    return any(one.sequence == sequence for one in batch.messages)
+
+
 async def newest_of(client: Client, stream: str, subject_filter: str) -> Stored | None:
     """The newest message of the one subject that a wild-card filter selects; costs a scan, so give it a mirror."""
     batch = await direct_get(client, stream, {"multi_last": [subject_filter], "batch": 1})

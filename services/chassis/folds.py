@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from contracts.registry import Registry
 from services.chassis import jetstream
 from services.chassis.aggregates import Aggregate, Fold, Target
-from services.chassis.direct import DirectGetFailed, Stored, read_subject
+from services.chassis.direct import DirectGetFailed, Stored, has, read_subject
 from services.chassis.directory import Behind, Codec, Directory, Note
 from services.chassis.jetstream import JetStreamError
 from services.chassis.storemetrics import StoreMetrics
@@ -177,7 +177,8 @@ class Folds:
         if note is None or note.snapshot is None:
             return
         later = self._codec(target.aggregate).fold(target, note)
-        if later is None:
+        # One of events that are not there would make every append a conflict: the stream says what is true.
+        if later is None or not await has(client, target.aggregate.stream, target.subject, later.last):
             self._metrics.snapshots.labels("unusable").inc()
         elif fold.last < later.last <= (upto or later.last):
             self._metrics.snapshots.labels("used").inc()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
@@ -202,6 +203,8 @@ async def test_a_long_fold_begins_at_its_snapshot_and_does_without(fresh_nats: E
         for wrong in (
             snapshot.replace(b'"revision":"1', b'"revision":"0'),
             snapshot.replace(b'ons":', b'ons":"x","y":'),
+            # Of events that the stream does not have, as after it was restored from an older copy.
+            re.sub(rb'"last":[0-9]+', b'"last":9999', snapshot),
         ):
             await client.publish(key, wrong)
             await client.flush()
