@@ -20,7 +20,7 @@ from services.chassis import jetstream
 from services.chassis.tasks import is_wanted
 from services.gateway.bus.decode import Decoder
 from services.gateway.bus.site import Batch, DirectGetFailed, NotConnected, Site
-from services.gateway.core.log import PAGE_EVENTS, Entry, Life, Page
+from services.gateway.core.log import PAGE_EVENTS, Entry, Life, Meter, Page
 from services.gateway.core.replay import (
     Answer,
     Bounds,
@@ -43,7 +43,8 @@ _WAITING_SCANS = 256
 _SHARED_PAGE_BYTES = 1024 * 1024
 _FILTERED_PAGE_BYTES = 64 * 1024
 _FILTERED_PAGE_EVENTS = 256
-_CACHE_BYTES = 16 * 1024 * 1024
+# What shared pages may hold in memory, frames included.
+_CACHE_BYTES = 32 * 1024 * 1024
 _FIRST_WINDOW = 1000
 _NO_MESSAGE = 10037
 # nats-server counts nanoseconds in 64 bits: a later time (from 2262 on) would wrap to before its first message.
@@ -337,7 +338,8 @@ class _PageCache:
         # Start of a block of `PAGE_EVENTS` sequences -> the pages that begin in it, in order.
         self._blocks: OrderedDict[int, list[Page]] = OrderedDict()
         self._life: Life | None = None
-        self._bytes = 0
+        # Of all pages, with the frames that are made of them while they are here.
+        self._meter = Meter()
 
     def find(self, life: Life, after: int) -> Page | None:
         """The page that holds `after` + 1."""
@@ -355,19 +357,20 @@ class _PageCache:
         pages = self._of(life, page.low)
         for old in [old for old in pages if old.low == page.low]:
             pages.remove(old)
-            self._bytes -= old.meter.bytes
+            old.meter.leave()
         pages.append(page)
         self._blocks[_block(page.low)] = pages
         self._blocks.move_to_end(_block(page.low))
-        self._bytes += page.meter.bytes
-        while self._bytes > _CACHE_BYTES and len(self._blocks) > 1:
+        page.meter.join(self._meter)
+        while self._meter.bytes > _CACHE_BYTES and len(self._blocks) > 1:
             _, forgotten = self._blocks.popitem(last=False)
-            self._bytes -= sum(old.meter.bytes for old in forgotten)
+            for old in forgotten:
+                old.meter.leave()
 
     def _of(self, life: Life, after: int) -> list[Page]:
         if life is not self._life:
             self._blocks.clear()
-            self._life, self._bytes = life, 0
+            self._life, self._meter = life, Meter()
         return self._blocks.get(_block(after), [])
 
 

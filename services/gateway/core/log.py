@@ -59,6 +59,11 @@ class Meter:
         if self._total is not None:
             self._total.bytes += size
 
+    def join(self, total: "Meter") -> None:
+        """From here on the page is part of what `total` counts."""
+        self._total = total
+        total.add(self.bytes)
+
     def leave(self) -> None:
         """The page is dropped: the total no longer counts it, whatever is still made of its entries."""
         if self._total is not None:
