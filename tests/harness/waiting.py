@@ -2,6 +2,9 @@
 
 import asyncio
 import inspect
+import os
+import signal
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -23,3 +26,9 @@ async def until(condition: Callable[[], Any], *, seconds: float = 10.0, what: st
         if asyncio.get_running_loop().time() > deadline:
             raise AssertionError(f"not within {seconds} s: {what or condition} (last: {value!r})")
         await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+
+def freeze(process: "subprocess.Popen[bytes]") -> None:
+    """Stop a child where it stands; it has stopped when this returns, which the signal alone does not promise."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)

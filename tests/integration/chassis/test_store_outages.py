@@ -16,7 +16,7 @@ from services.local.embedded import EmbeddedNats
 from tests.harness.line import Line
 from tests.harness.streams import all_of, looking_at
 from tests.harness.toys import Counted, Site, Toy, command, storing
-from tests.harness.waiting import until
+from tests.harness.waiting import freeze, until
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ async def test_a_server_that_stood_still_stores_once_what_was_sent_twice(
     async with storing(fresh_nats.url, ack_seconds=0.3, deadline_seconds=20) as site:
         toy = await created(site)
         assert fresh_nats.process is not None
-        os.kill(fresh_nats.process.pid, signal.SIGSTOP)
+        freeze(fresh_nats.process)
         try:
             changing = asyncio.create_task(site.store.change(toy.target, command(), toy.confirm))
             await asyncio.sleep(1)
@@ -174,7 +174,7 @@ async def test_who_waits_for_others_is_told_in_time_too(fresh_nats: EmbeddedNats
     async with storing(fresh_nats.url, ack_seconds=0.2, deadline_seconds=1) as site:
         toy = await created(site)
         assert fresh_nats.process is not None
-        os.kill(fresh_nats.process.pid, signal.SIGSTOP)
+        freeze(fresh_nats.process)
         try:
             began = asyncio.get_running_loop().time()
             changes = [site.store.change(toy.target, command(), toy.confirm) for _ in range(5)]

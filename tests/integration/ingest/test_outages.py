@@ -18,7 +18,7 @@ from services.local.embedded import EmbeddedNats
 from tests.harness.events import event, fresh
 from tests.harness.ingest import Publisher, publishing
 from tests.harness.streams import all_of, end_of, forget, looking_at
-from tests.harness.waiting import until
+from tests.harness.waiting import freeze, until
 
 STORED = "a2a_ingest_events_total"
 
@@ -92,7 +92,7 @@ async def test_a_nats_that_stands_still_is_told_and_a_repetition_stores_once(fre
     async with publishing(fresh_nats.url, ack_timeout_s=0.1) as publisher:
         await publisher.ready()
         assert fresh_nats.process is not None
-        os.kill(fresh_nats.process.pid, signal.SIGSTOP)
+        freeze(fresh_nats.process)
         problem(await publisher.one(document), "store_unavailable")
         assert await publisher.counted("a2a_ingest_publish_retries_total") == 2
         os.kill(fresh_nats.process.pid, signal.SIGCONT)
@@ -112,7 +112,7 @@ async def test_readiness_falls_while_jetstream_does_not_answer_and_returns(
     async with publishing(fresh_nats.url) as publisher:
         await publisher.ready()
         assert fresh_nats.process is not None
-        os.kill(fresh_nats.process.pid, signal.SIGSTOP)
+        freeze(fresh_nats.process)
 
         async def is_told() -> bool:
             return "does not answer" in (await publisher.readiness())["failing"].get("streams", "")
@@ -137,7 +137,7 @@ async def test_a_request_ends_by_its_deadline(fresh_nats: EmbeddedNats) -> None:
     async with publishing(fresh_nats.url, store_deadline_s=0.2) as publisher:
         await publisher.ready()
         assert fresh_nats.process is not None
-        os.kill(fresh_nats.process.pid, signal.SIGSTOP)
+        freeze(fresh_nats.process)
         try:
             answer = await publisher.batch([event("ORDER_CREATED") for _ in range(3)])
         finally:
