@@ -77,7 +77,7 @@ class ErrorCode(Enum):
     RATE_LIMITED = ("rate_limited", 429, True, "Too many messages; slow down.")
     REPLAY_UNAVAILABLE = ("replay_unavailable", 503, True, "The replay cannot be served just now.")
     DRAINING = ("draining", 503, True, "This gateway is shutting down; reconnect.")
-    INTERNAL = ("internal", 500, True, "Something went wrong in the gateway.")
+    INTERNAL = ("internal", 500, True, "Something went wrong here, not with the request.")
     # Of HTTP alone (PROTOCOL §7): no WebSocket message bears these.
     NOT_FOUND = ("not_found", 404, False, "There is nothing at this address.")
     METHOD_NOT_ALLOWED = ("method_not_allowed", 405, False, "This address does not take that method.")
