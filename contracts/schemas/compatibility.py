@@ -127,6 +127,9 @@ class _Comparison:
             yield Change(_child(at, name), "is newly required")
         for name in sorted(demanded - demands - (had.keys() - has.keys())):
             yield Change(_child(at, name), "is no more required: readers count on it")
+        if "properties" not in old and _further_fields(old) is True:
+            for name in has:  # a model without fields says so; this was an object of any fields
+                yield Change(_child(at, name), "was narrowed: whatever it was called, it could be anything")
         before, after = _further_fields(old), _further_fields(new)
         yield from self._further(before, after, at)
         if isinstance(before, Mapping):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, create_model
 
 from contracts.events.money import Money
 from contracts.registry import REGISTRY
-from contracts.schemas.compatibility import changes
+from contracts.schemas.compatibility import Change, changes
 from contracts.schemas.event import schema
 
 
@@ -309,6 +309,13 @@ def closed(schema: Any) -> Any:
         return schema
     inner = {name: closed(one) for name, one in schema.items()}
     return {"additionalProperties": False, **inner} if inner.get("type") == "object" else inner
+
+
+@pytest.mark.parametrize("free", [{}, {"type": "object"}, {"type": "object", "additionalProperties": True}])
+def test_an_object_of_which_nothing_was_said_gets_no_form(free: dict[str, Any]) -> None:
+    formed = {**free, "properties": {"a": {"type": "string"}}}
+    [found] = changes({"properties": {"data": free}}, {"properties": {"data": formed}})
+    assert found == Change("/data/a", "was narrowed: whatever it was called, it could be anything")
 
 
 @given(revisions(), st.data())
