@@ -22,7 +22,6 @@ from contracts.contract import Violation, pointer
 from contracts.cursor import Cursor
 from contracts.errors import ErrorCode, Problem, Refused
 from contracts.principal import Principal
-from contracts.publishing import derived_id
 from contracts.subjects import is_id
 from services.chassis.aggregates import Cause
 from services.chassis.auth import TokenVerifier
@@ -49,13 +48,6 @@ class Asked(Generic[Body]):
     # The idempotency key.
     key: str
     cause: Cause
-
-    def new_id(self, kind: str, *scope: str) -> str:
-        """The id of what this command creates: the same for every repetition.
-
-        `scope` is what else its subject bears and the command could name otherwise under the same key.
-        """
-        return derived_id(kind, self.principal.role, self.principal.sub, self.key, *scope)
 
 
 class Done(Protocol):

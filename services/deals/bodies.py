@@ -12,6 +12,8 @@ from contracts.events.money import Money
 # Far enough away that an example works for who pastes it.
 _EXPIRES = ["2030-01-01T00:00:00Z"]
 _PRICE = [{"amount": "1100.00", "currency": "EUR"}]
+# Of a quantity: what every reader's JSON numbers hold exactly, and more than anybody trades.
+MOST = 10**12
 
 
 class Body(BaseModel):
@@ -24,7 +26,7 @@ class CreateIntent(Body):
     """What a buyer wants."""
 
     title: Text = Field(examples=["200 hours of GPU time"])
-    quantity: int = Field(default=1, ge=1, strict=True, examples=[200])
+    quantity: int = Field(default=1, ge=1, le=MOST, strict=True, examples=[200])
     budget: Money | None = Field(default=None, examples=[{"amount": "1500.00", "currency": "EUR"}])
     expires_at: Moment | None = Field(
         default=None,
@@ -72,7 +74,7 @@ class StartNegotiation(MakeOffer):
 
     quote_id: Id = Field(examples=["quote_91c0"])
     quantity: int | None = Field(
-        default=None, ge=1, strict=True, examples=[200], description="Without it, as the intent says."
+        default=None, ge=1, le=MOST, strict=True, examples=[200], description="Without it, as the intent says."
     )
 
 

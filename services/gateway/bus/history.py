@@ -17,9 +17,10 @@ from structlog.stdlib import BoundLogger
 
 from contracts.errors import ErrorCode, Problem
 from services.chassis import jetstream
+from services.chassis.direct import Batch, DirectGetFailed
 from services.chassis.tasks import is_wanted
 from services.gateway.bus.decode import Decoder
-from services.gateway.bus.site import Batch, DirectGetFailed, NotConnected, Site
+from services.gateway.bus.site import NotConnected, Site
 from services.gateway.core.log import PAGE_EVENTS, Entry, Life, Meter, Page
 from services.gateway.core.replay import (
     Answer,

@@ -1,45 +1,16 @@
-"""The site: this replica's connection to NATS, and the one raw request that nats-py does not wrap.
+"""The site: this replica's connection to NATS, and what is read through it."""
 
-Batched direct get reads stored messages without making a consumer (ADR-31 of NATS); it is how a
-stateless gateway replays.
-"""
-
-import asyncio
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 
+from services.chassis.direct import Batch, direct_get
 from services.gateway.bus.parser import parser_of
 
 
 class NotConnected(Exception):
     """The replica has no connection to NATS now."""
-
-
-class DirectGetFailed(Exception):
-    """The server refused or nobody answered."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One stored message."""
-
-    sequence: int
-    subject: str
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one direct get found."""
-
-    messages: tuple[Stored, ...]
-    # Whether the filter selects more behind the last message.
-    more: bool
 
 
 class Site:
@@ -70,38 +41,10 @@ class Site:
         return self._client
 
     async def direct_get(self, stream: str, query: Mapping[str, Any], seconds: float) -> Batch:
-        """One batched direct get.
+        """One batched direct get, which is how a stateless gateway replays.
 
         Raises:
             NotConnected, DirectGetFailed: nothing can be said of what is stored.
             TimeoutError: the batch was not complete in time.
         """
-        client = self.client
-        found: list[Stored] = []
-        end: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-
-        async def receive(message: Msg) -> None:
-            headers = message.headers or {}
-            sequence = headers.get("Nats-Sequence")
-            if sequence is not None and headers.get("Nats-Stream") != stream:
-                # A mirror may answer for its stream (docs/adr/0013): what it lacks would be missed.
-                if not end.done():
-                    end.set_exception(DirectGetFailed(f"{stream}: answered by {headers.get('Nats-Stream')}"))
-            elif sequence is not None:
-                found.append(Stored(int(sequence), headers["Nats-Subject"], message.data))
-            elif not end.done():
-                status = headers.get("Status", "")
-                if status in ("204", "404"):
-                    end.set_result(status == "204" and headers.get("Nats-Num-Pending", "0") != "0")
-                else:
-                    end.set_exception(DirectGetFailed(f"{stream}: {status or 'no status'}"))
-
-        inbox = client.new_inbox()
-        subscription = await client.subscribe(inbox, cb=receive, pending_msgs_limit=-1, pending_bytes_limit=-1)
-        try:
-            await client.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(query).encode(), reply=inbox)
-            async with asyncio.timeout(seconds):
-                more = await end
-        finally:
-            await subscription.unsubscribe()
-        return Batch(tuple(found), more)
+        return await direct_get(self.client, stream, query, seconds)

@@ -147,6 +147,7 @@ async def test_a_command_without_a_usable_key_is_400(market: Publishers, people:
     [
         ({}, ["/title"]),
         ({"title": "t", "quantity": 0}, ["/quantity"]),
+        ({"title": "t", "quantity": 10**30}, ["/quantity"]),
         ({"title": "t", "budget": {"amount": "1,50", "currency": "EUR"}}, ["/budget/amount"]),
         ({"title": "t", "budget": {"amount": 1.5, "currency": "XXX"}}, ["/budget/amount", "/budget/currency"]),
         ({"title": "t", "expires_at": 5}, ["/expires_at"]),

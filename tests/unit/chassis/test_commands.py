@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from contracts.cursor import Cursor
 from contracts.errors import ErrorCode, Problem, Refused
 from contracts.principal import Principal
+from contracts.publishing import derived_id
 from services.chassis.auth import TokenVerifier
 from services.chassis.bodies import Bodies
 from services.chassis.commands import (
@@ -77,7 +78,7 @@ class Walls:
         self.asked.append(asked)
         if asked.body.colour == "grey":
             raise Refused(Problem(ErrorCode.ORDER_CLOSED, "no grey"))
-        return Done(asked.ids.get("wall") or asked.new_id("wall"), CURSOR)
+        return Done(asked.ids.get("wall") or derived_id("wall", asked.cause.key), CURSOR)
 
     async def look(self, principal: Principal, ids: Mapping[str, str]) -> Found:
         return Found(Wall(ids["wall"], principal.sub), CURSOR)

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from contracts.errors import ErrorCode, Problem
 from contracts.events.intent_v1 import IntentCancelled, IntentCreated
 from services.deals.domain.intent import Cancel, Command, Create, Event, Intent, decide, evolve
+from tests.harness.decisions import code
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -23,11 +24,6 @@ def made(expires_at: datetime | None = None) -> Intent:
     state = evolve(None, found[0])
     assert state is not None
     return state
-
-
-def code(decision: object) -> ErrorCode:
-    assert isinstance(decision, Problem)
-    return decision.code
 
 
 def test_an_intent_that_would_be_over_at_once_is_refused() -> None:

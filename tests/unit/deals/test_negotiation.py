@@ -32,6 +32,7 @@ from services.deals.domain.negotiation import (
     order_id_of,
 )
 from services.deals.domain.quote import Quote
+from tests.harness.decisions import code
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -68,11 +69,6 @@ def after(state: Negotiation | None, *commands: Command, now: datetime = NOW) ->
             state = evolve(state, event)
     assert state is not None
     return state
-
-
-def code(decision: object) -> ErrorCode:
-    assert isinstance(decision, Problem)
-    return decision.code
 
 
 def test_the_opening_offer_is_round_one_of_who_opens() -> None:

@@ -11,6 +11,7 @@ from contracts.events.money import Money
 from contracts.events.quote_v1 import QuoteReceived, QuoteWithdrawn
 from services.deals.domain.intent import Intent
 from services.deals.domain.quote import Command, Event, Give, Quote, Withdraw, decide, evolve
+from tests.harness.decisions import code
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -28,11 +29,6 @@ def given(valid_until: datetime | None = None) -> Quote:
     state = evolve(None, found[0])
     assert state is not None
     return state
-
-
-def code(decision: object) -> ErrorCode:
-    assert isinstance(decision, Problem)
-    return decision.code
 
 
 def test_a_quote_bears_the_keys_of_its_intent() -> None:

@@ -10,6 +10,7 @@ from contracts.events.money import Money
 from contracts.events.order_v1 import OrderCreated
 from contracts.events.payment_v1 import PaymentFailed, PaymentRequested, PaymentSucceeded
 from services.payments.domain import Command, Event, Outcome, Payment, Request, Settle, Status, decide, evolve
+from tests.harness.decisions import code
 
 ORDER = OrderCreated(
     order_id="o1",
@@ -35,11 +36,6 @@ def after(state: Payment | None, *commands: Command) -> Payment:
             state = evolve(state, event)
     assert state is not None
     return state
-
-
-def code(decision: object) -> ErrorCode:
-    assert isinstance(decision, Problem)
-    return decision.code
 
 
 def test_the_orders_total_is_asked_for_once() -> None:
