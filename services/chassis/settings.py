@@ -60,6 +60,11 @@ class ServiceSettings(BaseSettings):
     http_port: Port = Field(default=0, description="port to listen on; 0 takes a free one")
     http_fd: int | None = Field(default=None, ge=3, description="listening socket inherited from a supervisor")
     region: str = Field(default="local", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="name of this site")
+    hub_domain: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_-]{0,32}$",
+        description="JetStream domain of the hub, in a region; empty where this site is the hub",
+    )
     declare: bool = Field(default=True, description="make the streams at start where they are missing")
     market_max_bytes: int | None = Field(default=None, ge=1, description="size reserved for the MARKET stream")
     stream_replicas: int = Field(default=1, ge=1, le=5, description="copies of each stream in a NATS cluster")

@@ -52,7 +52,7 @@ def build(settings: GatewaySettings, verifier: TokenVerifier, on_fatal: Callable
     specs = topology(
         market_max_bytes=settings.market_max_bytes, replicas=settings.stream_replicas, specs=settings.domains.streams
     )
-    site, replica = Site(), _replica(settings, verifier)
+    site, replica = Site(settings.hub_domain), _replica(settings, verifier)
     feeds, archives = _streams(settings, specs, site, replica)
     keeper = Keeper(
         replica, site, feeds, archives, specs, nats_url=settings.nats_url, declare=settings.declare, log=_log

@@ -16,8 +16,15 @@ class NotConnected(Exception):
 class Site:
     """Holds the client once there is one."""
 
-    def __init__(self) -> None:
+    def __init__(self, hub_domain: str = "") -> None:
+        """`hub_domain`: the JetStream domain of the hub, where this site is a region."""
         self._client: Client | None = None
+        self.hub_domain = hub_domain
+
+    @property
+    def hub_api(self) -> str:
+        """The subjects' prefix under which the hub's JetStream answers here, through the leaf in a region."""
+        return f"$JS.{self.hub_domain}.API" if self.hub_domain else "$JS.API"
 
     def attach(self, client: Client) -> None:
         """NATS was reached; the feeds' parser is put in before anything but the greeting can have arrived."""

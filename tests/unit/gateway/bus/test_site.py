@@ -97,3 +97,8 @@ async def test_no_answer_has_a_deadline() -> None:
 async def test_before_nats_was_reached_nothing_can_be_asked() -> None:
     with pytest.raises(NotConnected):
         await Site().direct_get("MARKET", {}, 1)
+
+
+def test_the_hubs_jetstream_is_asked_under_its_domain_in_a_region_and_plainly_at_the_hub() -> None:
+    assert Site().hub_api == "$JS.API"
+    assert Site("hub").hub_api == "$JS.hub.API"
