@@ -5,7 +5,7 @@ Whether an event fits is the registry's judgement.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -52,6 +52,8 @@ class Contract:
     example: Mapping[str, Any]
     # How an event of this version becomes one of the next; None for the newest.
     upcast: Upcaster | None = None
+    # Tokens that no field of the data tells, so that who makes the event says them; each with an example.
+    given: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def deprecated(self) -> bool:
@@ -63,15 +65,16 @@ class Contract:
         """The `dataschema` of its events."""
         return f"urn:a2a:contract:{self.type}:{self.version}"
 
-    def subject_of(self, data: Mapping[str, Any]) -> str:
-        """The one subject that an event with this `data` may have.
+    def subject_of(self, data: Mapping[str, Any], given: Mapping[str, str] | None = None) -> str:
+        """The one subject that an event with this `data` may have; `given` are the tokens that its maker says.
 
         Raises:
             InvalidSubject: a key field is not an id.
-            KeyError: a key field is missing.
+            KeyError: a key field or a given token is missing.
         """
+        said = {token: (given or {})[token] for token in self.given}
         keys = {token: value for token, value in self.fixed.items() if value != PLACEHOLDER}
-        return self.layout.build({**keys, **{token: data[name] for token, name in self.keys.items()}})
+        return self.layout.build({**keys, **said, **{token: data[name] for token, name in self.keys.items()}})
 
 
 @dataclass(frozen=True, slots=True)

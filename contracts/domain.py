@@ -109,7 +109,7 @@ def _events(domain: Domain) -> Iterator[str]:
             yield f"{name} is declared twice"
         taken.add((event.type, event.version))
         yield from _placed(domain, name, event.stream, event.layout)
-        named, there = event.keys.keys() | event.fixed.keys(), set(event.layout.tokens)
+        named, there = event.keys.keys() | event.fixed.keys() | event.given.keys(), set(event.layout.tokens)
         if named != there:
             yield f"{name} must say of each token, and of no other, what it is: {', '.join(sorted(named ^ there))}"
 

@@ -108,6 +108,12 @@ class ErrorCode(Enum):
     TOO_MANY_ROUNDS = ("too_many_rounds", 409, False, "The negotiation has had all its rounds: accept or reject.")
     ORDER_PAID = ("order_paid", 409, False, "The order is paid or confirmed and cannot be cancelled.")
     ORDER_CLOSED = ("order_closed", 409, False, "The order is cancelled.")
+    # Of plans (docs/protocol.md, Plans).
+    NOT_CANCELABLE = ("not_cancelable", 409, False, "The plan has ended and cannot be cancelled.")
+    PLAN_CLOSED = ("plan_closed", 409, False, "The plan has ended; begin another without its taskId.")
+    INPUT_NOT_EXPECTED = ("input_not_expected", 409, True, "The plan is at work and takes no message now.")
+    PLAN_FULL = ("plan_full", 409, False, "The plan has as many events or as large artifacts as one may have.")
+    PLAN_SUPERSEDED = ("plan_superseded", 409, False, "Another execution of the plan has taken over.")
     PAYMENT_CLOSED = ("payment_closed", 409, False, "The payment has ended already.")
 
     def __init__(self, wire: str, status: int, retryable: bool, message: str) -> None:

@@ -57,11 +57,13 @@ def new_event(
     causationid: str | None = None,
     traceparent: str | None = None,
     final: bool | None = None,
+    given: Mapping[str, str] | None = None,
     registry: Registry = REGISTRY,
 ) -> dict[str, Any]:
     """A CloudEvent document of the newest version, or of the one named; its subject follows from the data.
 
-    Whether it fits is judged by `publication`.
+    `given` says the tokens of the subject that the data does not tell, as a plan's `owner`. Whether it fits is
+    judged by `publication`.
 
     Raises:
         ContractViolation: nobody registered the type, or the data lacks a key of the subject.
@@ -79,7 +81,7 @@ def new_event(
         "source": source,
         "type": kind,
         "time": _rfc3339(time),
-        "subject": _subject(contract, payload),
+        "subject": _subject(contract, payload, given or {}),
         "dataschema": contract.urn,
         "datacontenttype": "application/json",
         "schemaversion": contract.version,
@@ -116,11 +118,14 @@ def _rfc3339(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _subject(contract: Contract, data: Mapping[str, Any]) -> str:
+def _subject(contract: Contract, data: Mapping[str, Any], given: Mapping[str, str]) -> str:
     missing = [name for name in contract.keys.values() if not isinstance(data.get(name), str)]
     if missing:
         raise ContractViolation(Violation(f"/data/{name}", "an id is required here") for name in missing)
+    unsaid = contract.given.keys() - given.keys()
+    if unsaid:
+        raise ContractViolation(Violation("/subject", f"its maker must give the {token}") for token in sorted(unsaid))
     try:
-        return contract.subject_of(data)
+        return contract.subject_of(data, given)
     except InvalidSubject as error:
         raise ContractViolation([Violation("/subject", str(error))]) from error

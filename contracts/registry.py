@@ -14,7 +14,8 @@ from contracts.contract import Contract, ContractViolation, Event, Violation, po
 from contracts.envelope import LARGEST_EVENT_BYTES, MESSAGE_ID, Publication
 from contracts.events.cloudevent import CloudEvent
 from contracts.market import MARKET_EVENTS
-from contracts.subjects import InvalidSubject
+from contracts.plans import PLAN_EVENTS
+from contracts.subjects import PLACEHOLDER, InvalidSubject
 
 
 def _violations(error: ValidationError, prefix: tuple[str, ...] = ()) -> list[Violation]:
@@ -143,10 +144,13 @@ def _misplaced(contract: Contract, event: CloudEvent, data: BaseModel) -> Iterat
     for token, value in contract.fixed.items():
         if tokens[token] != value:
             yield Violation("/subject", f"{contract.type} has {value!r} as its {token}, not {tokens[token]!r}")
+    for token in contract.given:
+        if tokens[token] == PLACEHOLDER:
+            yield Violation("/subject", f"{contract.type} has an id as its {token}, not {PLACEHOLDER!r}")
     for token, name in contract.keys.items():
         value = getattr(data, name)
         if tokens[token] != value:
             yield Violation(pointer(("data", name)), f"must equal the subject's {token}, {tokens[token]!r}")
 
 
-REGISTRY = Registry(MARKET_EVENTS)
+REGISTRY = Registry([*MARKET_EVENTS, *PLAN_EVENTS])

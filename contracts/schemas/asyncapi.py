@@ -218,15 +218,19 @@ def _subjects(events: list[Contract]) -> Json:
     for contract in events:
         key = _subject_key(contract)
         if key not in found:
-            tokens = [contract.fixed.get(token, f"{{{contract.keys.get(token)}}}") for token in contract.layout.tokens]
+            named = {**{token: token for token in contract.given}, **contract.keys}
+            tokens = [contract.fixed.get(token, f"{{{named.get(token)}}}") for token in contract.layout.tokens]
             found[key] = _channel(
                 ".".join((contract.layout.prefix, *tokens)),
                 ("nats",),
                 f"Subject in the stream {contract.stream}; header `Nats-Msg-Id` is the event's id.",
                 [],
                 parameters={
-                    name: {"location": f"$message.payload#/data/{name}"}
-                    for name in dict.fromkeys(contract.keys.values())
+                    **{name: {"description": f"The {name}; told by the subject alone."} for name in contract.given},
+                    **{
+                        name: {"location": f"$message.payload#/data/{name}"}
+                        for name in dict.fromkeys(contract.keys.values())
+                    },
                 },
             )
         name = message_name(contract)

@@ -19,14 +19,14 @@ def example(contract: Contract) -> dict[str, Any]:
     return {
         "specversion": "1.0",
         "id": "0199e2f4-6d1c-7c3a-9a57-3f2f6c0d8e11",
-        "source": "urn:a2a:service:deals",
+        "source": f"urn:a2a:service:{'plans' if contract.stream == 'PLANS' else 'deals'}",
         "type": contract.type,
         "time": "2026-11-20T10:00:00Z",
-        "subject": contract.subject_of(contract.example),
+        "subject": contract.subject_of(contract.example, contract.given),
         "dataschema": contract.urn,
         "datacontenttype": "application/json",
         "schemaversion": contract.version,
-        "correlationid": "intent_7f3a",
+        "correlationid": contract.example.get("contextId", "intent_7f3a"),
         "data": dict(contract.example),
     }
 
@@ -59,6 +59,7 @@ def schema(contract: Contract) -> dict[str, Any]:
             "pattern": ".".join((contract.layout.prefix, *(f"<{token}>" for token in contract.layout.tokens))),
             "fixed": dict(contract.fixed),
             "keys": {token: f"/data/{name}" for token, name in contract.keys.items()},
+            **({"given": sorted(contract.given)} if contract.given else {}),
         },
         "examples": [example(contract)],
     }

@@ -45,7 +45,7 @@ def event(
         "source": "urn:a2a:service:tests",
         "type": kind,
         "time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-        "subject": contract.subject_of(payload),
+        "subject": contract.subject_of(payload, contract.given),
         "dataschema": contract.urn,
         "datacontenttype": "application/json",
         "schemaversion": contract.version,

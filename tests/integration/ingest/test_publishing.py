@@ -124,7 +124,7 @@ async def test_readiness_tells_region_durability_and_epochs(publisher: Publisher
     assert found["failing"] == {}
     assert found["region"] == "local"
     assert found["durability"] == {"replicas": 1, "sync": "unknown"}
-    assert found["epochs"] == {"MARKET": (await end_of(nats)).epoch}
+    assert found["epochs"] == {name: (await end_of(nats, name)).epoch for name in ("MARKET", "PLANS")}
     assert (await publisher.one(event("ORDER_CREATED"))).headers["durability"] == "replicas=1; sync=unknown"
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.contract import ContractViolation
-from contracts.events import negotiation_v2, order_v1
+from contracts.events import negotiation_v2, order_v1, plan_v1
 from contracts.events.moment import Moment
 from contracts.events.money import Money
 from contracts.publishing import derived_id, fresh_id, new_event, publication, read
@@ -55,8 +55,19 @@ def test_what_is_published_is_read_back_typed(kind: str) -> None:
     found = read(REGISTRY.publication(document).payload)
     assert found.contract is REGISTRY.newest(kind)
     assert isinstance(found.data, found.contract.model)
-    again = made(kind, found.data, id=document["id"])
+    again = made(kind, found.data, id=document["id"], given=found.contract.given)
     assert (again["data"], again["subject"]) == (document["data"], document["subject"])
+
+
+def test_the_owner_of_a_plan_is_told_by_its_maker_and_nobody_else() -> None:
+    error = plan_v1.PlanError(taskId="p", contextId="c", code="e", message="m", retryable=False)
+    assert publication(made("PLAN_ERROR", error, given={"owner": "ada"})).subject == "plan.ada.p"
+    with pytest.raises(ContractViolation) as refused:
+        made("PLAN_ERROR", error)
+    assert pointers(refused) == ["/subject"]
+    with pytest.raises(ContractViolation) as refused:
+        publication({**made("PLAN_ERROR", error, given={"owner": "ada"}), "subject": "plan.-.p"})
+    assert pointers(refused) == ["/subject"]
 
 
 def test_data_may_be_a_mapping_with_models_and_moments_in_it() -> None:

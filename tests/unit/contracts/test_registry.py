@@ -36,7 +36,7 @@ def test_every_type_of_event_is_stored_as_it_came(kind: str) -> None:
     assert json.loads(publication.payload) == document
     assert publication.subject == document["subject"]
     assert publication.headers == {"Nats-Msg-Id": document["id"]}
-    assert publication.stream == "MARKET"
+    assert publication.stream == ("PLANS" if kind.startswith("PLAN_") else "MARKET")
     assert read(publication.payload).type == kind
 
 
