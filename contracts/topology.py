@@ -68,6 +68,16 @@ STORES = (
 )
 
 
+def mirror_consumer(region: str) -> str:
+    """The durable consumer at the hub that a region's mirror of a stream is fed through."""
+    return f"mirror_{region}"
+
+
+def mirror_deliver(region: str, stream: str) -> str:
+    """The subject on which that consumer delivers, over the leaf's link; no stream may take it."""
+    return f"mirror.{region}.{stream}"
+
+
 def stores(*, replicas: int = 1) -> tuple[StreamSpec, ...]:
     """What publishers keep beside the streams of one site."""
     return tuple(replace(spec, replicas=replicas) for spec in STORES)

@@ -23,9 +23,11 @@ from nats.aio.client import Client
 from structlog.stdlib import BoundLogger
 
 from contracts.cursor import epoch_of
-from contracts.topology import DUPLICATE_WINDOW_SECONDS, EPOCH, StreamSpec
+from contracts.topology import BUCKET_SUBJECTS, DUPLICATE_WINDOW_SECONDS, EPOCH, StreamSpec
 
 REQUEST_SECONDS = 5.0
+LOCAL_API = "$JS.API"
+"""The prefix of the API of the JetStream that one is connected to; another site's bears its domain."""
 NO_STORAGE = 10047
 _NAME_IN_USE = 10058
 _NOT_FOUND = 10059
@@ -118,8 +120,27 @@ def _without_secrets(url: str) -> str:
     return url.rpartition("@")[2]
 
 
+def api_of(domain: str) -> str:
+    """The API's prefix of the JetStream of that domain, reached through the leaf; of one's own where there is none."""
+    return f"$JS.{domain}.API" if domain else LOCAL_API
+
+
+def bucket_subject(bucket: str, domain: str) -> str:
+    """What a key is appended to when it is written, from a site where the bucket is in that domain.
+
+    A leaf lets no `$KV` subject pass; nats-py publishes there all the same, and nobody answers. What is read, watched
+    and deleted in a bucket names the plain subject everywhere.
+    """
+    return f"{api_of(domain)}.{BUCKET_SUBJECTS}.{bucket}." if domain else f"{BUCKET_SUBJECTS}.{bucket}."
+
+
 async def request(
-    client: Client, subject: str, body: Mapping[str, Any] | None = None, *, seconds: float = REQUEST_SECONDS
+    client: Client,
+    subject: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    seconds: float = REQUEST_SECONDS,
+    api: str = LOCAL_API,
 ) -> dict[str, Any]:
     """One JetStream API call.
 
@@ -128,7 +149,7 @@ async def request(
         nats.errors.Error: nobody answered in time.
     """
     payload = json.dumps(body).encode() if body is not None else b""
-    answer = await client.request(f"$JS.API.{subject}", payload, timeout=seconds)
+    answer = await client.request(f"{api}.{subject}", payload, timeout=seconds)
     found: dict[str, Any] = json.loads(answer.data)
     error = found.get("error")
     if error:
@@ -137,13 +158,13 @@ async def request(
     return found
 
 
-async def state(client: Client, stream: str) -> StreamState:
+async def state(client: Client, stream: str, *, api: str = LOCAL_API) -> StreamState:
     """The stream's epoch and bounds now (0.4 ms).
 
     Raises:
         StreamMissing: there is no such stream.
     """
-    return state_of(await request(client, f"STREAM.INFO.{stream}"))
+    return state_of(await request(client, f"STREAM.INFO.{stream}", api=api))
 
 
 def state_of(info: Mapping[str, Any]) -> StreamState:

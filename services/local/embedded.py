@@ -44,28 +44,53 @@ def free_port() -> int:
         return port
 
 
-def write_config(folder: Path, port: int, monitor_port: int, jetstream_options: str = "") -> Path:
-    """Write nats-server's configuration into `folder`: loopback only, JetStream beside it."""
+def write_config(
+    folder: Path, port: int, monitor_port: int, jetstream_options: str = "", server_options: str = ""
+) -> Path:
+    """Write nats-server's configuration into `folder`: loopback only, JetStream beside it.
+
+    `jetstream_options` are further lines of its `jetstream {}` block, `server_options` of the whole.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     store = json.dumps(str(folder / "jetstream"), ensure_ascii=False)
     config = folder / "nats.conf"
     config.write_text(
         f'listen: "127.0.0.1:{port}"\nhttp: "127.0.0.1:{monitor_port}"\n'
-        f"jetstream {{ store_dir: {store}\n{jetstream_options} }}\n"
+        f"jetstream {{ store_dir: {store}\n{jetstream_options} }}\n{server_options}\n"
     )
     return config
+
+
+def hub_options(name: str, leaf_port: int) -> tuple[str, str]:
+    """JetStream's and the server's options of a hub that regions join; what it is told goes to `write_config`.
+
+    `no_advertise`: else leaves learn the hub's other addresses, and bypass the one they were given.
+    """
+    return (
+        f"domain: {name}",
+        f'server_name: {name}\nleafnodes {{ listen: "127.0.0.1:{leaf_port}", no_advertise: true }}',
+    )
+
+
+def region_options(name: str, hub_leaf_port: int) -> tuple[str, str]:
+    """The same of a region: a leaf node with a JetStream domain of its own."""
+    remote = f'urls: ["nats-leaf://127.0.0.1:{hub_leaf_port}"]'
+    return f"domain: {name}", f"server_name: {name}\nleafnodes {{ reconnect: 1, remotes: [{{ {remote} }}] }}"
 
 
 class EmbeddedNats:
     """One nats-server process. Ports are kept over `kill` and `start`, so that clients reconnect."""
 
-    def __init__(self, folder: Path, *, port: int | None = None, jetstream_options: str = "") -> None:
-        """`jetstream_options`: further lines of nats-server's `jetstream {}` block, as `max_file_store: 64MB`."""
+    def __init__(
+        self, folder: Path, *, port: int | None = None, jetstream_options: str = "", server_options: str = ""
+    ) -> None:
+        """`jetstream_options`, as `max_file_store: 64MB`, and `server_options`: see `write_config`."""
         self.folder = folder
         self.port = port or free_port()
         self.monitor_port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._jetstream_options = jetstream_options
+        self._server_options = server_options
 
     @property
     def url(self) -> str:
@@ -83,7 +108,7 @@ class EmbeddedNats:
         Raises:
             NatsNotFound, NatsFailed, OSError.
         """
-        config = write_config(self.folder, self.port, self.monitor_port, self._jetstream_options)
+        config = write_config(self.folder, self.port, self.monitor_port, self._jetstream_options, self._server_options)
         log = self.folder / "nats.log"
         with log.open("ab") as writer:  # it logs to standard error, what is wrong with its configuration too
             self.process = subprocess.Popen(

@@ -27,6 +27,8 @@ class Fault(Enum):
     LOST_START = "it lacks the beginning of the stream"
     OTHER_CONTENT = "it does not hold the same number of events between the same two"
     STALLED = "it lacks events and gets none"
+    NOT_FED = "the hub has no consumer that feeds it"
+    LOST_END = "it has lost what it had acknowledged"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""A line between a client and a server that can go deaf and be cut: answers are lost though requests arrived."""
+"""A line between a client and a server that can go deaf and be cut: answers are lost though requests arrived.
+
+It counts what passes, so that a test can tell what a line carries.
+"""
 
 import asyncio
 import contextlib
@@ -15,11 +18,20 @@ class Line:
         self._tasks: set[asyncio.Task[None]] = set()
         # Whether what the server says is dropped.
         self._is_deaf = False
+        # Whether nothing passes: what is connected is broken, what connects is broken at once.
+        self._is_severed = False
+        # Bytes that the server said and that passed.
+        self.answered_bytes = 0
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
 
     @property
     def url(self) -> str:
-        assert self._server is not None
-        return f"nats://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"nats://127.0.0.1:{self.port}"
 
     def deafen(self) -> None:
         """From now on nothing that the server says arrives."""
@@ -32,8 +44,23 @@ class Line:
             writer.transport.abort()
         self._writers.clear()
 
+    def sever(self) -> None:
+        """Break every connection, and each new one, until `heal`."""
+        self._is_severed = True
+        self.cut()
+
+    def heal(self) -> None:
+        """New connections pass again."""
+        self._is_severed = False
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            if self._is_severed:
+                raise ConnectionRefusedError
+            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:  # nobody is there now: as the server itself would have refused
+            writer.transport.abort()
+            return
         self._writers |= {writer, back}
         for source, sink, is_answer in ((reader, back, False), (there, writer, True)):
             task = asyncio.create_task(self._forward(source, sink, is_answer))
@@ -44,6 +71,7 @@ class Line:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
                 if not (is_answer and self._is_deaf):
+                    self.answered_bytes += len(data) if is_answer else 0
                     sink.write(data)
                     await sink.drain()
         sink.transport.abort()

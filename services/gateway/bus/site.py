@@ -6,6 +6,7 @@ from typing import Any
 from nats.aio.client import Client
 
 from services.chassis.direct import Batch, direct_get
+from services.chassis.jetstream import api_of
 from services.gateway.bus.parser import parser_of
 
 
@@ -24,7 +25,7 @@ class Site:
     @property
     def hub_api(self) -> str:
         """The subjects' prefix under which the hub's JetStream answers here, through the leaf in a region."""
-        return f"$JS.{self.hub_domain}.API" if self.hub_domain else "$JS.API"
+        return api_of(self.hub_domain)
 
     def attach(self, client: Client) -> None:
         """NATS was reached; the feeds' parser is put in before anything but the greeting can have arrived."""
