@@ -30,12 +30,13 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None,
     return JSONResponse(
         {**problem.as_http(), **fields},
         problem.code.status,
-        {**_implied_headers(problem), **(headers or {})},
+        {**implied_headers(problem), **(headers or {})},
         media_type=MEDIA_TYPE,
     )
 
 
-def _implied_headers(problem: Problem) -> dict[str, str]:
+def implied_headers(problem: Problem) -> dict[str, str]:
+    """The headers that follow from a problem's code."""
     headers = {"Cache-Control": "no-store"}
     if problem.retry_after_ms is not None:
         headers["Retry-After"] = str(math.ceil(problem.retry_after_ms / 1000))

@@ -26,9 +26,11 @@ from services.chassis.catalogue import catalogue_routes
 from services.chassis.health import health_routes
 from services.chassis.problems import EXCEPTION_HANDLERS
 from services.chassis.telemetry import logger, metrics_registry
+from services.gateway.a2a.facade import a2a_routes
 from services.gateway.bus.decode import Decoder
 from services.gateway.bus.feed import Feed
 from services.gateway.bus.history import History
+from services.gateway.bus.plans import PlanRequests
 from services.gateway.bus.site import Site
 from services.gateway.core.access import Access
 from services.gateway.core.connection import Connection
@@ -60,13 +62,15 @@ def build(settings: GatewaySettings, verifier: TokenVerifier, on_fatal: Callable
     registry = metrics_registry()
     gateway_metrics(replica, registry)
     app = Starlette(
-        routes=_routes(settings, replica, keeper, verifier, registry),
+        routes=_routes(
+            settings, replica, keeper, PlanRequests(site), Identity(verifier, settings.allowed_origins), registry
+        ),
         middleware=[
             Middleware(
                 CORSMiddleware,
                 allow_origins=settings.allowed_origins,
                 allow_methods=["GET", "POST", "DELETE"],
-                allow_headers=["Authorization", "Last-Event-ID", "Content-Type"],
+                allow_headers=["Authorization", "Last-Event-ID", "Content-Type", "A2A-Version", "A2A-Extensions"],
                 allow_credentials=True,
             )
         ],
@@ -162,9 +166,13 @@ async def _declare(site: Site, spec: StreamSpec) -> None:
 
 
 def _routes(
-    settings: GatewaySettings, replica: Replica, keeper: Keeper, verifier: TokenVerifier, registry: CollectorRegistry
+    settings: GatewaySettings,
+    replica: Replica,
+    keeper: Keeper,
+    plans: PlanRequests,
+    identity: Identity,
+    registry: CollectorRegistry,
 ) -> list[BaseRoute]:
-    identity = Identity(verifier, settings.allowed_origins)
     checks = {
         "nats": keeper.nats_failing,
         "streams": keeper.feeds_failing,
@@ -174,6 +182,7 @@ def _routes(
         WebSocketRoute("/v1/ws", WebSocketEndpoint(replica, identity).accept),
         Route("/v1/events", EventsEndpoint(replica, identity).get, methods=["GET"]),
         *HttpEndpoints(replica, identity).routes(),
+        *a2a_routes(replica, identity, plans, settings.public_url),
         *catalogue_routes(settings.domains),
         *health_routes(checks, registry, lambda: {"region": settings.region}),
     ]

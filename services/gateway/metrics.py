@@ -34,9 +34,11 @@ class GatewayCollector(Collector):
 
     def _connections(self) -> Metric:
         family = GaugeMetricFamily("a2a_connections", "Open connections.", labels=["transport"])
-        sse = sum(isinstance(connection, EventStream) for connection in self._replica.connections)
-        family.add_metric(["sse"], sse)
-        family.add_metric(["websocket"], len(self._replica.connections) - sse)
+        counts = {"websocket": 0, "sse": 0, "a2a": 0}
+        for connection in self._replica.connections:
+            counts[connection.TRANSPORT if isinstance(connection, EventStream) else "websocket"] += 1
+        for transport, count in counts.items():
+            family.add_metric([transport], count)
         return family
 
     def _streams(self) -> Iterator[Metric]:

@@ -19,6 +19,11 @@ class GatewaySettings(TokenSettings):
     sse_idle_s: float = Field(
         default=15, gt=0.1, description="a quiet event stream gets a ping and its position this often"
     )
+    task_idle_s: float = Field(default=3, gt=0.1, le=4, description="a quiet A2A stream gets a comment this often")
+    task_wait_s: float = Field(default=60, gt=0, description="how long a blocking A2A SendMessage waits for its plan")
+    public_url: str = Field(
+        default="", description="the gateway's address as the agent card tells it; empty: the one that was asked"
+    )
     max_channels: int = Field(default=128, ge=1, description="channels of one connection")
     max_connections_per_principal: int = Field(default=20, ge=1, description="connections of one subject id")
     client_rate: float = Field(default=20, gt=0, description="messages a second of one WebSocket client")
@@ -43,6 +48,8 @@ class GatewaySettings(TokenSettings):
             token_grace_seconds=self.token_grace_s,
             stall_seconds=self.stall_s,
             sse_idle_seconds=self.sse_idle_s,
+            task_idle_seconds=self.task_idle_s,
+            task_wait_seconds=self.task_wait_s,
             max_channels=self.max_channels,
             max_connections_per_principal=self.max_connections_per_principal,
             client_rate=self.client_rate,

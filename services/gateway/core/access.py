@@ -40,6 +40,15 @@ class Access:
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
 
+    def all_of(self, principal: Principal, kind_name: str) -> Problem | None:
+        """Why `principal` may not have every channel of a kind that its role is granted; None where it may."""
+        kinds = [kind for kind in self._channels.kinds() if kind.name == kind_name]
+        if not any(principal.role in kind.access for kind in kinds):
+            return Problem(ErrorCode.FORBIDDEN, f"role {principal.role} may not subscribe to {kind_name}:*")
+        if principal.channels is not None and f"{kind_name}:*" not in principal.channels:
+            return Problem(ErrorCode.FORBIDDEN, f"the token's channels do not include {kind_name}:*")
+        return None
+
     def grant(self, principal: Principal, channel: str) -> Grant | Problem:
         """What `principal` sees of `channel`, or why nothing: grammar first, then kind, then role (PROTOCOL §8)."""
         try:

@@ -5,6 +5,7 @@ is written before the response head is out is kept and goes with it; that is one
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 from contracts.cursor import Cursor
 from contracts.errors import ErrorCode, Problem
@@ -36,6 +37,9 @@ def parting(problem: Problem, cursor: str | None = None) -> bytes:
 class EventStream(Connection):
     """One SSE connection."""
 
+    # Under which it is counted.
+    TRANSPORT: ClassVar[str] = "sse"
+
     __slots__ = (
         "_early",
         "_ends",
@@ -63,7 +67,7 @@ class EventStream(Connection):
         self.due: float | None = None
         # None until the response head is out; what is written before is kept here.
         self._sink: Sink | None = None
-        self._early: list[bytes] | None = [first_bytes(replica.random())]
+        self._early: list[bytes] | None = [self.opening()]
         # Told once with None, or with why the stream cannot begin, where the endpoint waits for it.
         self.on_placed: Callable[[Problem | None], None] | None = None
         # Channels that have not ended yet; None where they never do.
@@ -79,7 +83,7 @@ class EventStream(Connection):
         self._progress_at = self._wrote_at
         self._unsent = 0
         replica.connections[self] = None
-        replica.tally.count(replica.tally.opened, "sse")
+        replica.tally.count(replica.tally.opened, self.TRANSPORT)
 
     def begin(
         self,
@@ -170,6 +174,30 @@ class EventStream(Connection):
             self._write(control_block("end", self._cursor(), {}))
             self._finish("end")
 
+    # What is said beside events (hooks: an A2A client is told the same in other words).
+
+    def opening(self) -> bytes:
+        """What the stream begins with."""
+        return first_bytes(self.replica.random())
+
+    @property
+    def idle_seconds(self) -> float:
+        """After how long a quiet stream is written to."""
+        return self.replica.limits.sse_idle_seconds
+
+    def idle(self) -> bytes:
+        """What a quiet stream gets."""
+        return SSE_PING + control_block("position", self._cursor(), {})
+
+    def leaving(self, reconnect_in_ms: int) -> bytes:
+        """What the stream ends with where the replica leaves."""
+        told = control_block("drain", self._cursor(), {"reconnect_in_ms": reconnect_in_ms})
+        return retry_block(reconnect_in_ms) + told
+
+    def parting(self, problem: Problem, cursor: str | None) -> bytes:
+        """What the stream ends with where a retry is worth it."""
+        return parting(problem, cursor)
+
     # Time.
 
     def pause(self) -> None:
@@ -200,8 +228,8 @@ class EventStream(Connection):
                 self._progress_at, self._unsent = now, unsent
             elif now >= self._progress_at + limits.stall_seconds:
                 self._finish("too_slow")
-        elif now >= self._wrote_at + limits.sse_idle_seconds:
-            self._write(SSE_PING + control_block("position", self._cursor(), {}))
+        elif now >= self._wrote_at + self.idle_seconds:
+            self._write(self.idle())
         return self._next_due()
 
     def _cursor(self) -> str | None:
@@ -218,16 +246,14 @@ class EventStream(Connection):
         limits = self.replica.limits
         if self.closed:
             return self.replica.now() + limits.close_seconds
-        due = min(self._expires_at, self._wrote_at + limits.sse_idle_seconds)
+        due = min(self._expires_at, self._wrote_at + self.idle_seconds)
         return due if self.writable else min(self._expires_at, self._progress_at + limits.stall_seconds)
 
     # The end.
 
     def drain(self) -> None:
         """The replica is leaving: tell when to come back, and end."""
-        reconnect_in_ms = self.replica.reconnect_in_ms()
-        told = control_block("drain", self._cursor(), {"reconnect_in_ms": reconnect_in_ms})
-        self._write(retry_block(reconnect_in_ms) + told)
+        self._write(self.leaving(self.replica.reconnect_in_ms()))
         self._finish("drain")
 
     def leave(self) -> None:
@@ -235,7 +261,7 @@ class EventStream(Connection):
         self._finish("gone")
 
     def _part(self, problem: Problem, cursor: str | None = None) -> None:
-        self._write(parting(problem, cursor))
+        self._write(self.parting(problem, cursor))
         self._finish(problem.code.wire)
 
     def _finish(self, reason: str) -> None:

@@ -14,6 +14,10 @@ class Limits:
     stall_seconds: float = 30.0
     close_seconds: float = 5.0
     sse_idle_seconds: float = 15.0
+    # A2A's SDK gives a stream up after 5 s of silence.
+    task_idle_seconds: float = 3.0
+    # How long a blocking `SendMessage` waits for its plan.
+    task_wait_seconds: float = 60.0
     reconnect_spread_seconds: float = 1.0
     max_channels: int = 128
     max_connections_per_principal: int = 20

@@ -69,7 +69,7 @@ class HttpEndpoints:
             why = f"{most} connections are allowed for {principal.sub}"
             raise Refused(Problem(ErrorCode.TOO_MANY_CONNECTIONS, why, 1000))
         try:
-            page = await self._read(request, stream, grant, start, limit, wait)
+            page = await read_page(self._replica, request, stream, grant, start, limit=limit, wait=wait)
         except BaseException:
             self._replica.dismiss(principal)
             raise
@@ -77,37 +77,6 @@ class HttpEndpoints:
         return _PageResponse(
             _page_json(page), self._replica.limits.stall_seconds, partial(self._replica.dismiss, principal)
         )
-
-    async def _read(
-        self, request: Request, stream: Stream, grant: Grant, start: Start, limit: int, wait: float
-    ) -> HistoryPage:
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[HistoryPage | Problem] = loop.create_future()
-
-        def done(outcome: HistoryPage | Problem) -> None:
-            if not answered.done():
-                answered.set_result(outcome)
-
-        reader = HistoryReader(self._replica.schedule.add, limit, wait > 0, done)
-        self._replica.polls[reader] = None
-        patience = loop.call_later(wait, reader.hurry) if wait else None
-        response: takeover.Response = request.scope["extensions"][takeover.EXTENSION]
-        response.when_half_closed(reader.hurry)
-        try:
-            reader.subscribe(stream, (grant,), start, None, "notify")
-            async with asyncio.timeout(wait + _READ_SECONDS):
-                outcome = await answered
-        except TimeoutError:
-            raise Refused(Problem(ErrorCode.REPLAY_UNAVAILABLE, retry_after_ms=1000)) from None
-        finally:
-            if patience is not None:
-                patience.cancel()
-            response.when_half_closed(None)
-            del self._replica.polls[reader]
-            reader.release()
-        if isinstance(outcome, Problem):
-            raise Refused(outcome)
-        return outcome
 
     # The session cookie.
 
@@ -147,6 +116,43 @@ class HttpEndpoints:
             httponly=True,
             samesite="strict",
         )
+
+
+async def read_page(
+    replica: Replica, request: Request, stream: Stream, grant: Grant, start: Start, *, limit: int, wait: float
+) -> HistoryPage:
+    """One page from `start`; at the live end, and with nothing read, the first event within `wait` seconds.
+
+    Raises:
+        Refused: it cannot be read now.
+    """
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[HistoryPage | Problem] = loop.create_future()
+
+    def done(outcome: HistoryPage | Problem) -> None:
+        if not answered.done():
+            answered.set_result(outcome)
+
+    reader = HistoryReader(replica.schedule.add, limit, wait > 0, done)
+    replica.polls[reader] = None
+    patience = loop.call_later(wait, reader.hurry) if wait else None
+    response: takeover.Response = request.scope["extensions"][takeover.EXTENSION]
+    response.when_half_closed(reader.hurry)
+    try:
+        reader.subscribe(stream, (grant,), start, None, "notify")
+        async with asyncio.timeout(wait + _READ_SECONDS):
+            outcome = await answered
+    except TimeoutError:
+        raise Refused(Problem(ErrorCode.REPLAY_UNAVAILABLE, retry_after_ms=1000)) from None
+    finally:
+        if patience is not None:
+            patience.cancel()
+        response.when_half_closed(None)
+        del replica.polls[reader]
+        reader.release()
+    if isinstance(outcome, Problem):
+        raise Refused(outcome)
+    return outcome
 
 
 class _PageResponse(Response):

@@ -50,7 +50,7 @@ class Identity:
     def origin_is_allowed(self, connection: HTTPConnection) -> bool:
         """Whether the request's origin, if it tells one, is the gateway's own or an allowed one."""
         origin = header(connection, b"origin")
-        return origin is None or origin in self._origins or origin == _own_origin(connection)
+        return origin is None or origin in self._origins or origin == own_origin(connection)
 
     def _may_use_cookie(self, request: HTTPConnection) -> bool:
         if "origin" in request.headers:
@@ -100,7 +100,8 @@ def cookie_name(connection: HTTPConnection) -> str:
     return "a2a_session" if is_plain_loopback(connection) else "__Host-a2a_session"
 
 
-def _own_origin(connection: HTTPConnection) -> str:
+def own_origin(connection: HTTPConnection) -> str:
+    """The origin at which the client found the gateway, as `https://gateway.example`."""
     scheme = {"ws": "http", "wss": "https"}.get(connection.url.scheme, connection.url.scheme)
     proto = connection.headers.get("x-forwarded-proto")
     if proto in ("http", "https"):

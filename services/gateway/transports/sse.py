@@ -100,11 +100,25 @@ class EventStreamTransport(SlimProtocol):
         return self.transport.get_write_buffer_size()
 
 
-class _TakenOver(HttpResponse):
+class TakenOver(HttpResponse):
     """The answer is on its way without Starlette."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Nothing is left to send."""
+
+
+async def hand_over(request: Request, events: EventStream, replica: Replica, identity: Identity) -> None:
+    """Send the response's head and give the transport to the stream."""
+    response: Response = request.scope["extensions"][EXTENSION]
+
+    def make(transport: asyncio.Transport) -> SlimProtocol:
+        protocol = EventStreamTransport(transport, events, replica.limits.write_high_bytes)
+        events.attach(protocol)
+        return protocol
+
+    taken = await response.take_over([*_HEAD, *identity.cors(request)], make)
+    if response.is_half_closed or not taken:
+        events.leave()
 
 
 class EventsEndpoint:
@@ -139,11 +153,11 @@ class EventsEndpoint:
             if problem is not None:
                 events.release()
                 return self._refuse(problem)
-            await self._take_over(request, events)
+            await hand_over(request, events, self._replica, self._identity)
         except BaseException:
             events.release()
             raise
-        return _TakenOver()
+        return TakenOver()
 
     def _admit(self, principal: Principal) -> None:
         if self._replica.draining:
@@ -158,18 +172,6 @@ class EventsEndpoint:
         placed: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()
         events.on_placed = lambda problem: None if placed.done() else placed.set_result(problem)
         return placed
-
-    async def _take_over(self, request: Request, events: EventStream) -> None:
-        response: Response = request.scope["extensions"][EXTENSION]
-
-        def make(transport: asyncio.Transport) -> SlimProtocol:
-            protocol = EventStreamTransport(transport, events, self._replica.limits.write_high_bytes)
-            events.attach(protocol)
-            return protocol
-
-        taken = await response.take_over([*_HEAD, *self._identity.cors(request)], make)
-        if response.is_half_closed or not taken:
-            events.leave()
 
     def _refuse(self, problem: Problem) -> HttpResponse:
         self._replica.tally.count(self._replica.tally.problems, problem.code.wire)
