@@ -13,13 +13,19 @@ from typing import Any
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from services.chassis.prefix import prefix_of
+
 READ_SECONDS = 5.0
 _BATCH_EVENTS = 256
 _BATCH_BYTES = 1024 * 1024
 
 
 class DirectGetFailed(Exception):
-    """The server refused, or nobody answered."""
+    """The server refused, or nobody answered; `status` is what it said."""
+
+    def __init__(self, why: str, status: str = "") -> None:
+        super().__init__(why)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +47,10 @@ class Batch:
     more: bool
 
 
-async def direct_get(client: Client, stream: str, query: Mapping[str, Any], seconds: float = READ_SECONDS) -> Batch:
-    """One batched direct get.
+async def direct_get(
+    client: Client, stream: str, query: Mapping[str, Any], seconds: float = READ_SECONDS, *, api: str | None = None
+) -> Batch:
+    """One batched direct get; `api` is another JetStream's prefix than the connection's own.
 
     Raises:
         DirectGetFailed: nothing can be said of what is stored.
@@ -58,7 +66,7 @@ async def direct_get(client: Client, stream: str, query: Mapping[str, Any], seco
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox, cb=receive, pending_msgs_limit=-1, pending_bytes_limit=-1)
     try:
-        await client.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(query).encode(), reply=inbox)
+        await client.publish(f"{api or prefix_of(client)}.DIRECT.GET.{stream}", json.dumps(query).encode(), reply=inbox)
         async with asyncio.timeout(seconds):
             more = await end
     finally:
@@ -78,7 +86,8 @@ def _receive(message: Msg, stream: str, found: list[Stored], end: "asyncio.Futur
     elif headers.get("Status") in ("204", "404"):
         end.set_result(headers["Status"] == "204" and headers.get("Nats-Num-Pending", "0") != "0")
     else:
-        end.set_exception(DirectGetFailed(f"{stream}: {headers.get('Status') or 'no status'}"))
+        status = headers.get("Status", "")
+        end.set_exception(DirectGetFailed(f"{stream}: {status or 'no status'}", status))
 
 
 async def read_subject(client: Client, stream: str, subject: str, after: int) -> Batch:

@@ -24,6 +24,7 @@ from contracts.topology import BUCKET_SUBJECTS, ROUTES
 from services.chassis import jetstream
 from services.chassis.aggregates import Aggregate, Fold, Handled, Target
 from services.chassis.direct import newest_of
+from services.chassis.prefix import bucket_prefix_of, prefix_of
 
 State = TypeVar("State")
 
@@ -75,6 +76,10 @@ def key_of(aggregate: Aggregate[Any], aggregate_id: str) -> str:
 
 def _subject(key: str) -> str:
     return f"{BUCKET_SUBJECTS}.{ROUTES}.{key}"
+
+
+def _write_subject(client: Client, key: str) -> str:
+    return f"{bucket_prefix_of(client)}{_subject(key)}"
 
 
 class Codec(Generic[State]):
@@ -141,7 +146,9 @@ class Directory:
         """What the bucket holds of it; None where that is nothing, or nothing that can be used."""
         key = key_of(aggregate, aggregate_id)
         try:
-            answer = await client.request(f"$JS.API.DIRECT.GET.KV_{ROUTES}.{_subject(key)}", timeout=_GET_SECONDS)
+            answer = await client.request(
+                f"{prefix_of(client)}.DIRECT.GET.KV_{ROUTES}.{_subject(key)}", timeout=_GET_SECONDS
+            )
         except nats.errors.NoRespondersError:
             return None  # there is no bucket: a cache may be missing
         if not answer.data or "Nats-Sequence" not in (answer.headers or {}):
@@ -194,7 +201,7 @@ class Directory:
         if len(payload) > _LARGEST_NOTE:
             return
         with contextlib.suppress(nats.errors.Error):  # away, or its buffer is full: the cache does without
-            await client.publish(_subject(key_of(aggregate, aggregate_id)), payload)
+            await client.publish(_write_subject(client, key_of(aggregate, aggregate_id)), payload)
 
     def remember(self, aggregate: Aggregate[Any], aggregate_id: str, subject: str, epoch: str) -> None:
         """Keep it in memory."""

@@ -24,10 +24,10 @@ from structlog.stdlib import BoundLogger
 
 from contracts.cursor import epoch_of
 from contracts.topology import BUCKET_SUBJECTS, DUPLICATE_WINDOW_SECONDS, EPOCH, StreamSpec
+from services.chassis.prefix import DomainClient, prefix_of
+from services.chassis.prefix import api_of as api_of
 
 REQUEST_SECONDS = 5.0
-LOCAL_API = "$JS.API"
-"""The prefix of the API of the JetStream that one is connected to; another site's bears its domain."""
 NO_STORAGE = 10047
 _NAME_IN_USE = 10058
 _NOT_FOUND = 10059
@@ -66,13 +66,15 @@ class StreamState:
     config: Mapping[str, Any]
 
 
-async def connect(url: str, *, name: str, log: BoundLogger) -> Client:
+async def connect(url: str, *, name: str, log: BoundLogger, domain: str = "") -> Client:
     """Connect and stay connected: reconnects for ever, and tells every asynchronous error to the log.
+
+    `domain`: whose JetStream is meant by all that is asked over this connection; empty is the server's own.
 
     Raises:
         OSError, nats.errors.Error: the server cannot be reached now (after half a second); why, not "no servers".
     """
-    client = Client()
+    client = DomainClient(domain) if domain else Client()
     # What the first attempts failed with; it is raised, so it is not logged as well.
     failures: list[Exception] = []
     # What was last logged: an absent server gives the same error four times a second.
@@ -120,11 +122,6 @@ def _without_secrets(url: str) -> str:
     return url.rpartition("@")[2]
 
 
-def api_of(domain: str) -> str:
-    """The API's prefix of the JetStream of that domain, reached through the leaf; of one's own where there is none."""
-    return f"$JS.{domain}.API" if domain else LOCAL_API
-
-
 def bucket_subject(bucket: str, domain: str) -> str:
     """What a key is appended to when it is written, from a site where the bucket is in that domain.
 
@@ -140,16 +137,16 @@ async def request(
     body: Mapping[str, Any] | None = None,
     *,
     seconds: float = REQUEST_SECONDS,
-    api: str = LOCAL_API,
+    api: str | None = None,
 ) -> dict[str, Any]:
-    """One JetStream API call.
+    """One JetStream API call; `api` is another JetStream's prefix than the connection's own.
 
     Raises:
         JetStreamError: the API refused.
         nats.errors.Error: nobody answered in time.
     """
     payload = json.dumps(body).encode() if body is not None else b""
-    answer = await client.request(f"{api}.{subject}", payload, timeout=seconds)
+    answer = await client.request(f"{api or prefix_of(client)}.{subject}", payload, timeout=seconds)
     found: dict[str, Any] = json.loads(answer.data)
     error = found.get("error")
     if error:
@@ -158,7 +155,7 @@ async def request(
     return found
 
 
-async def state(client: Client, stream: str, *, api: str = LOCAL_API) -> StreamState:
+async def state(client: Client, stream: str, *, api: str | None = None) -> StreamState:
     """The stream's epoch and bounds now (0.4 ms).
 
     Raises:

@@ -85,9 +85,10 @@ def _make(name: str, settings: Settings, define: Define[Settings]) -> _Made:
         name=name,
         specs=(*events, *stores(replicas=settings.stream_replicas)),
         needed=(_STREAM,),
-        declare=settings.declare,
+        declare=settings.declares,
         monitor_url=settings.nats_monitor_url,
         log=log,
+        domain=settings.hub_domain,
     )
     store = EventStore(
         streams,

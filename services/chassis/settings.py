@@ -76,6 +76,11 @@ class ServiceSettings(BaseSettings):
         default="info", pattern=r"^(?i:debug|info|warning|error)$", description="debug, info, warning or error"
     )
 
+    @property
+    def declares(self) -> bool:
+        """Whether to make the streams: never in a region, whose mirrors are the relay's."""
+        return self.declare and not self.hub_domain
+
 
 class TokenSettings(ServiceSettings):
     """What a service that takes tokens reads beside that: how they are verified."""

@@ -70,8 +70,11 @@ class Streams:
         declare: bool,
         monitor_url: str | None,
         log: BoundLogger,
+        domain: str = "",
     ) -> None:
+        """`domain`: of the hub's JetStream, in a region; the streams are there."""
         self._url = url
+        self._domain = domain
         # What the connection is called at the server.
         self._name = name
         self._specs = specs
@@ -132,7 +135,7 @@ class Streams:
         delay = _FIRST_DELAY_SECONDS
         while is_wanted():
             try:
-                return await connect(self._url, name=self._name, log=self._log)
+                return await connect(self._url, name=self._name, log=self._log, domain=self._domain)
             except NATS_ERRORS as error:
                 why = str(error) or type(error).__name__
                 self._log.warning("waiting_for_nats", url=self._place, error=why, next_try_seconds=delay)

@@ -30,6 +30,7 @@ from services.gateway.a2a.facade import a2a_routes
 from services.gateway.bus.decode import Decoder
 from services.gateway.bus.feed import Feed
 from services.gateway.bus.history import History
+from services.gateway.bus.place import shelves
 from services.gateway.bus.plans import PlanRequests
 from services.gateway.bus.site import Site
 from services.gateway.core.access import Access
@@ -57,7 +58,7 @@ def build(settings: GatewaySettings, verifier: TokenVerifier, on_fatal: Callable
     site, replica = Site(settings.hub_domain), _replica(settings, verifier)
     feeds, archives = _streams(settings, specs, site, replica)
     keeper = Keeper(
-        replica, site, feeds, archives, specs, nats_url=settings.nats_url, declare=settings.declare, log=_log
+        replica, site, feeds, archives, specs, nats_url=settings.nats_url, declare=settings.declares, log=_log
     )
     registry = metrics_registry()
     gateway_metrics(replica, registry)
@@ -137,10 +138,10 @@ def _streams(
     channels = Channels(settings.domains.channels)
     for spec in specs:
         decoder = Decoder(spec.name, channels, replica.tally, _log)
+        here, hub = shelves(site, spec.name, spec.replay_mirror)
         archive = History(
-            site,
-            spec.name,
-            spec.replay_mirror,
+            here,
+            hub,
             decoder,
             partial(_life_of, replica, spec.name),
             _log,
@@ -150,9 +151,17 @@ def _streams(
         stream = Stream(spec.name, spec.subjects[0], settings.log_bytes, archive, replica.schedule.add, _on_fault)
         replica.streams[spec.name] = stream
         archives.append(archive)
-        declare = partial(_declare, site, spec) if settings.declare else None
         feeds.append(
-            Feed(site, stream, decoder, replica.tally, _log, warm_events=settings.log_warm_events, declare=declare)
+            Feed(
+                site,
+                stream,
+                decoder,
+                replica.tally,
+                _log,
+                warm_events=settings.log_warm_events,
+                declare=partial(_declare, site, spec) if settings.declares else None,
+                hub=None if hub is None else hub.stream,
+            )
         )
     return feeds, archives
 

@@ -36,9 +36,10 @@ def build(settings: IngestSettings, verifier: TokenVerifier, on_fatal: Callable[
             specs=settings.domains.streams,
         ),
         needed=dict.fromkeys(contract.stream for contract in known),
-        declare=settings.declare,
+        declare=settings.declares,
         monitor_url=settings.nats_monitor_url,
         log=log,
+        domain=settings.hub_domain,
     )
     store = JetStreamStore(
         streams,

@@ -17,10 +17,13 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from structlog.stdlib import BoundLogger
 
+from contracts.cursor import epoch_is_older
 from services.chassis import jetstream
+from services.chassis.prefix import LOCAL_API
 from services.chassis.tasks import is_wanted
 from services.gateway.bus.decode import Decoder
 from services.gateway.bus.parser import parser_of
+from services.gateway.bus.place import Place
 from services.gateway.bus.site import NotConnected, Site
 from services.gateway.core.log import Entry
 from services.gateway.core.replica import Tally
@@ -59,10 +62,12 @@ class Feed:
         *,
         warm_events: int,
         declare: Callable[[], Awaitable[object]] | None,
+        hub: Place | None = None,
     ) -> None:
         """`warm_events`: how far before the end a new replica begins, so that a storm finds its events in memory.
 
-        `declare` makes the stream where it is missing; None where that is somebody else's.
+        `declare` makes the stream where it is missing; None where that is somebody else's. `hub`: the stream itself,
+        where what is read is a region's mirror of it.
         """
         self._site = site
         self._stream = stream
@@ -71,6 +76,7 @@ class Feed:
         self._log = log.bind(stream=stream.name)
         self._warm_events = warm_events
         self._declare = declare
+        self._hub = hub
         # The end of the stream when the present consumer was made: the feed is current once it has got there.
         self._goal: int | None = None
         self._consumer: _Consumer | None = None
@@ -106,7 +112,7 @@ class Feed:
             if self._declare is not None:
                 await self._declare()
             raise
-        self._compare(state)
+        await self._compare(state)
         self._goal = state.last
         consumer = self._consumer = _Consumer(client, self._stream, self._decoder, self._tally)
         try:
@@ -117,25 +123,41 @@ class Feed:
             self._consumer = None
             await consumer.close()
 
-    def _compare(self, state: jetstream.StreamState) -> None:
-        """Make the log fit the stream as it is now: opened, unchanged, made again, cut back, or trimmed past us."""
-        stream, bottom = self._stream, state.first - 1
+    async def _compare(self, state: jetstream.StreamState) -> None:
+        """Make the log fit the stream as it is now: opened, unchanged, made again, cut back, or trimmed past us.
+
+        In a region the readers are told a gap only by what the hub lacks: they go on from where they are, or from the
+        beginning of a new life, and what the mirror does not have they read from the hub.
+        """
+        stream, bottom, is_region = self._stream, state.first - 1, self._hub is not None
         if not stream.is_open:
             stream.open(state.epoch, max(bottom, state.last - self._warm_events, 0))
             return
         high = stream.log.high
         if state.epoch != stream.log.life.epoch:
-            reason, goal = "recreated", bottom
+            if is_region and epoch_is_older(state.epoch, stream.log.life.epoch):
+                raise _Broken("the mirror is of an earlier life than what was read")
+            reason, to, begins = "recreated", 0 if is_region else bottom, bottom
         elif state.last < high:
-            reason, goal = "ahead", state.last
+            reason, to = "ahead", state.last if self._hub is None else await self._end_at_hub(self._hub, state)
+            begins = min(to, state.last)
         elif bottom > high:
-            reason, goal = "expired", bottom
+            reason, to, begins = "expired", 0 if is_region else bottom, bottom
         else:
             return
         self._log.warning(
             "feed_restart", reason=reason, epoch=state.epoch, high=high, first=state.first, last=state.last
         )
-        stream.restart(reason, state.epoch, goal)
+        stream.restart(reason, state.epoch, to, begins=begins)
+
+    async def _end_at_hub(self, hub: Place, state: jetstream.StreamState) -> int:
+        """The end of the hub's stream where that was cut back too; a mirror alone is only being filled again."""
+        found = await hub.state()
+        if found.epoch != state.epoch or found.last >= self._stream.log.high:
+            raise _Broken(
+                f"the mirror has {state.last} of {self._stream.log.high} events that were read; it is filled again"
+            )
+        return found.last
 
 
 class _Consumer:
@@ -221,7 +243,7 @@ class _Consumer:
         parser_of(self._client).remove(self._subscription._id)
         try:
             await self._subscription.unsubscribe()
-            await self._client.publish(f"$JS.API.CONSUMER.DELETE.{self._stream.name}.{self._name}")
+            await self._client.publish(f"{LOCAL_API}.CONSUMER.DELETE.{self._stream.name}.{self._name}")
         except (nats.errors.Error, OSError):
             pass  # the connection is gone, and the consumer goes with its interest
 
@@ -237,8 +259,8 @@ class _Consumer:
         tokens = reply.split(b".")
         offset = 0 if len(tokens) == 9 else 2
         sequence, count, time_ns = int(tokens[offset + 5]), int(tokens[offset + 6]), int(tokens[offset + 7])
-        if count != self._count + 1:
-            self._break(f"delivery {self._count + 1} is missing, got {count}")
+        if count != self._count + 1 or sequence <= self._high:
+            self._break(f"delivery {self._count + 1} after {self._high} is missing, got {count}, {sequence}")
             return
         self._count = count
         self._high = sequence

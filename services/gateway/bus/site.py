@@ -6,7 +6,7 @@ from typing import Any
 from nats.aio.client import Client
 
 from services.chassis.direct import Batch, direct_get
-from services.chassis.jetstream import api_of
+from services.chassis.prefix import LOCAL_API, api_of
 from services.gateway.bus.parser import parser_of
 
 
@@ -26,6 +26,16 @@ class Site:
     def hub_api(self) -> str:
         """The subjects' prefix under which the hub's JetStream answers here, through the leaf in a region."""
         return api_of(self.hub_domain)
+
+    @property
+    def is_region(self) -> bool:
+        """Whether the streams here are mirrors of the hub's."""
+        return bool(self.hub_domain)
+
+    @property
+    def api(self) -> str:
+        """The prefix of this site's own JetStream."""
+        return LOCAL_API
 
     def attach(self, client: Client) -> None:
         """NATS was reached; the feeds' parser is put in before anything but the greeting can have arrived."""
@@ -48,11 +58,13 @@ class Site:
             raise NotConnected("NATS is away")
         return self._client
 
-    async def direct_get(self, stream: str, query: Mapping[str, Any], seconds: float) -> Batch:
-        """One batched direct get, which is how a stateless gateway replays.
+    async def direct_get(
+        self, stream: str, query: Mapping[str, Any], seconds: float, *, api: str | None = None
+    ) -> Batch:
+        """One batched direct get, which is how a stateless gateway replays; `api`: of the hub, where not of this site.
 
         Raises:
             NotConnected, DirectGetFailed: nothing can be said of what is stored.
             TimeoutError: the batch was not complete in time.
         """
-        return await direct_get(self.client, stream, query, seconds)
+        return await direct_get(self.client, stream, query, seconds, api=api)

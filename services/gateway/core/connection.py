@@ -19,6 +19,7 @@ from services.gateway.core.replay import (
     Gap,
     Last,
     Need,
+    NeedBounds,
     NeedPage,
     Placed,
     Start,
@@ -143,9 +144,13 @@ class Connection:
     ) -> None:
         if subscription.asked is not need:
             return None
-        log = subscription.reader.stream.log
+        stream = subscription.reader.stream
+        log = stream.log
         if isinstance(answer, Bounds):
-            answer = judge(start, log.life, log.high, answer)
+            judged = judge(start, log.life, log.high, answer)
+            if isinstance(judged, NeedBounds):
+                return stream.ask(subscription, judged, partial(self._on_placed, subscription, start, floors, judged))
+            answer = judged
         if not isinstance(answer, Placed):
             return self._fail(subscription, answer if isinstance(answer, Problem) else stale("no answer"))
         if isinstance(start, Last):  # the one start that differs between channels

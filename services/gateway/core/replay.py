@@ -95,11 +95,15 @@ class Bounds:
     epoch: str
     first: int
     last: int
+    # False of a region's mirror: what lies outside these may be at the hub all the same.
+    settles: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class NeedBounds:
-    """Answered by `Bounds`."""
+    """Answered by `Bounds`: those that are at hand, or those of the hub, in a region."""
+
+    of_hub: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,28 +194,31 @@ def need_of(start: Start, log: Log, key: str, filters: tuple[str, ...], types: f
             return NeedBounds()
 
 
-def judge(start: Start, life: Life, high: int, bounds: Bounds) -> Placed | Problem:
-    """Resolve a cursor or `earliest` against the stream's bounds; `high` is the log's own high watermark."""
+def judge(start: Start, life: Life, high: int, bounds: Bounds) -> Placed | Problem | NeedBounds:
+    """Resolve a cursor or `earliest` against the stream's bounds; `high` is the log's own high watermark.
+
+    `NeedBounds` where a mirror's bounds do not settle it: nothing is called missing but by what the hub has.
+    """
     if bounds.epoch != life.epoch:
         return stale("this gateway is still reading an earlier life of the stream")
     bottom = bounds.first - 1
+    is_whole = bounds.settles or bottom == 0
     if not isinstance(start, After):
-        return Placed(bottom)
+        return Placed(bottom) if is_whole else NeedBounds(of_hub=True)
     cursor = start.cursor
-    if epoch_is_older(cursor.epoch, life.epoch):
-        return Placed(bottom, Gap("recreated", str(cursor), life.cursor(bottom)))
-    if cursor.epoch != life.epoch:
+    if cursor.epoch != life.epoch and not epoch_is_older(cursor.epoch, life.epoch):
         return stale("the cursor is of a newer life of the stream than this site has")
-    if cursor.sequence > bounds.last:
-        end = max(bounds.last, high)
-        return (
-            Placed(cursor.sequence)
-            if cursor.sequence <= end
-            else Placed(end, Gap("ahead", str(cursor), life.cursor(end)))
-        )
+    if cursor.epoch != life.epoch:
+        gap = Gap("recreated", str(cursor), life.cursor(bottom))
+        return Placed(bottom, gap) if is_whole else NeedBounds(of_hub=True)
+    end = max(bounds.last, high)
+    if bottom <= cursor.sequence <= end:
+        return Placed(cursor.sequence)
+    if not bounds.settles:
+        return NeedBounds(of_hub=True)
     if cursor.sequence < bottom:
         return Placed(bottom, Gap("expired", str(cursor), life.cursor(bottom)))
-    return Placed(cursor.sequence)
+    return Placed(end, Gap("ahead", str(cursor), life.cursor(end)))
 
 
 def stale(why: str) -> Problem:

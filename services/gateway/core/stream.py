@@ -98,13 +98,14 @@ class Stream:
         connection.abandon()
         self._on_fault(connection, error)
 
-    def restart(self, reason: str, epoch: str, to: int) -> None:
+    def restart(self, reason: str, epoch: str, to: int, *, begins: int | None = None) -> None:
         """The stream is not the one that was read: made again (another epoch), cut back, or trimmed past the log's end.
 
-        The log begins anew after `to`; every reader that may miss something is told a gap and goes on there.
+        The log begins anew after `begins`, else after `to`; every reader that may miss something is told a gap and
+        goes on after `to`.
         """
         left_at = self.log.life.cursor(self.log.high)
-        self.log = Log(Life(self.name, epoch), to, self._log_bytes)
+        self.log = Log(Life(self.name, epoch), to if begins is None else begins, self._log_bytes)
         for reader in list(self.readers):
             told = partial(reader.connection.restart, reader, reason, left_at, Cursor(self.name, epoch, to))
             self._guarded(reader.connection, told)

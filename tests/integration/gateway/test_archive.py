@@ -283,9 +283,9 @@ async def test_a_cursor_newer_than_a_read_under_way_is_not_taken_for_ahead(
     read = jetstream.state
     answered, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(client: Any, stream: str) -> jetstream.StreamState:
+    async def slow(client: Any, stream: str, **more: Any) -> jetstream.StreamState:
         """The answer is here, and the loop busy with other things."""
-        found = await read(client, stream)
+        found = await read(client, stream, **more)
         answered.set()
         await go_on.wait()
         return found

@@ -79,20 +79,21 @@ async def test_a_last_that_is_no_number_from_1_to_1000_is_a_parameter_error(gate
 
 async def test_nobody_reads_for_a_client_that_has_left(nats_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from services.gateway.bus.history import History
-    from services.gateway.core.replay import Answer, NeedBounds, NeedTime, Placed
+    from services.gateway.core.log import Life
+    from services.gateway.core.replay import Answer, Need, NeedBounds, NeedTime, Placed
 
     async with running_gateway(nats_server) as gateway:
         assert gateway.replica is not None
         archive = gateway.replica.streams["MARKET"].archive
         assert isinstance(archive, History)
         read: list[object] = []
-        original = archive._answer
+        original = archive._here.read
 
-        async def noting(need: object, deadline: float) -> Answer:
+        async def noting(life: Life, need: Need) -> Answer:
             read.append(need)
-            return await original(need, deadline)  # type: ignore[arg-type]  # whatever was asked
+            return await original(life, need)
 
-        monkeypatch.setattr(archive, "_answer", noting)
+        monkeypatch.setattr(archive._here, "read", noting)
         answers: list[Answer] = []
         archive.ask(NeedTime(0), answers.append, lambda: False)
         archive.ask(NeedBounds(), answers.append, lambda: True)

@@ -1,4 +1,4 @@
-from services.gateway.bus.history import _CACHE_BYTES, _PageCache
+from services.gateway.bus.pages import CACHE_BYTES, PageCache
 from services.gateway.core.log import PAGE_EVENTS, Entry, Life, Page
 
 LIFE = Life("MARKET", "0mywpiww0")
@@ -13,7 +13,7 @@ def page(place: int, life: Life = LIFE) -> Page:
 
 
 def test_frames_made_of_a_page_in_memory_count_until_it_is_forgotten() -> None:
-    cache = _PageCache()
+    cache = PageCache()
     for place in range(PAGES):
         cache.keep(LIFE, page(place))
         found = cache.find(LIFE, place * PAGE_EVENTS)
@@ -23,12 +23,12 @@ def test_frames_made_of_a_page_in_memory_count_until_it_is_forgotten() -> None:
                 entry.frame(channel)
     held = [found for place in range(PAGES) if (found := cache.find(LIFE, place * PAGE_EVENTS)) is not None]
     largest = max(one.meter.bytes for one in held)
-    assert sum(one.meter.bytes for one in held) <= _CACHE_BYTES + largest
+    assert sum(one.meter.bytes for one in held) <= CACHE_BYTES + largest
     assert cache.find(LIFE, (PAGES - 1) * PAGE_EVENTS) is held[-1]
 
 
 def test_a_page_that_is_replaced_or_of_another_life_counts_no_more() -> None:
-    cache, other = _PageCache(), Life("MARKET", "0mywpiww1")
+    cache, other = PageCache(), Life("MARKET", "0mywpiww1")
     for _ in range(PAGES):
         cache.keep(LIFE, page(7))
     for place in range(3):
