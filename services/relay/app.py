@@ -9,18 +9,19 @@ import contextlib
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Protocol
 
 import nats.errors
 from nats.aio.client import Client
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from contracts.topology import StreamSpec
 from services.chassis.health import health_routes
-from services.chassis.jetstream import UNKNOWN_SYNC, connect, durability, sync_interval
+from services.chassis.jetstream import connect
 from services.chassis.telemetry import logger, metrics_registry
-from services.relay.metrics import RelayMetrics
-from services.relay.reconciler import Reconciler
-from services.relay.report import StreamReport, told
+from services.relay.hub import HubRole
+from services.relay.region import RegionRole
 from services.relay.settings import RelaySettings
 
 EXIT_FAILED = 1
@@ -31,24 +32,39 @@ _CLOSE_SECONDS = 0.3
 _log = logger(__name__)
 
 
-class Relay:
-    """One relay: its connection, its loop, and what the last look found."""
+class Role(Protocol):
+    """What a relay does at its site: `HubRole`, `RegionRole`."""
 
-    def __init__(self, settings: RelaySettings, specs: Sequence[StreamSpec], *, allow_shrink: bool = False) -> None:
+    # Why the server has no room for a stream, found at the first look.
+    no_room: str | None
+
+    def attach(self, client: Client) -> None: ...
+    async def round(self) -> None: ...
+    def failed(self) -> None: ...
+    def failing(self) -> str | None: ...
+    def facts(self) -> Mapping[str, object]: ...
+
+
+class Relay:
+    """One relay: its connection, its loop, and the role it has at its site."""
+
+    def __init__(
+        self,
+        settings: RelaySettings,
+        specs: Sequence[StreamSpec],
+        *,
+        allow_shrink: bool = False,
+        allow_replace: bool = False,
+    ) -> None:
         self._settings = settings
-        self._specs = specs
-        self._allow_shrink = allow_shrink
         self._registry = metrics_registry()
-        self._metrics = RelayMetrics(self._registry)
+        self._role: Role = _role(settings, specs, self._registry, allow_shrink, allow_replace)
         # What the process is to end with; set where the relay gives up by itself.
         self.exit_code = 0
         # None until connected once; then nats-py's, which reconnects by itself.
         self._client: Client | None = None
         # Why the last attempt to connect or the last look failed; None where it did not.
         self._failure: str | None = "not yet tried"
-        # What the last look that was answered found; None before the first.
-        self._reports: list[StreamReport] | None = None
-        self._sync = UNKNOWN_SYNC
         # Set before the loop is cancelled: `asyncio.wait_for`, under each request, loses a cancellation that comes
         # in the moment of its answer (Python 3.11), and the loop would go on for ever.
         self._stopping = False
@@ -81,11 +97,9 @@ class Relay:
     async def _keep_looking(self) -> None:
         client = await self._connected()
         try:
-            reconciler = Reconciler(
-                client, self._specs, allow_shrink=self._allow_shrink, stall_seconds=self._settings.relay_stall_s
-            )
+            self._role.attach(client)
             while not self._stopping:
-                await self._look(client, reconciler)
+                await self._look(client)
                 await asyncio.sleep(self._settings.relay_interval_s)
         finally:
             with contextlib.suppress(TimeoutError):
@@ -106,34 +120,21 @@ class Relay:
                 return self._client
         raise asyncio.CancelledError
 
-    async def _look(self, client: Client, reconciler: Reconciler) -> None:
+    async def _look(self, client: Client) -> None:
         if not client.is_connected:
-            self._metrics.failed()
+            self._role.failed()
             return
         try:
-            reports = await reconciler.round()
+            await self._role.round()
         except (OSError, nats.errors.Error) as error:
             self._failure = _reason(error)
-            self._metrics.failed()
+            self._role.failed()
             _log.warning("look_failed", reason=self._failure)
             return
-        is_first, self._reports, self._failure = self._reports is None, reports, None
-        self._metrics.observe(reports)
-        if self._settings.nats_monitor_url is not None:
-            self._sync = await sync_interval(self._settings.nats_monitor_url)
-        self._tell(reports, is_first)
-
-    def _tell(self, reports: Sequence[StreamReport], is_first: bool) -> None:
-        wrong = told(reports, kept=False)
-        for reason in wrong:
-            _log.error("not_as_declared", reason=reason)
-        if is_first:
-            for reason in told(reports, kept=True):
-                _log.warning("kept_as_it_is", reason=reason)
-            _log.info("converged" if not wrong else "not_converged", **self._facts())
-            if any(report.no_room for report in reports):
-                print(f"error: {wrong[0].partition(': ')[2]}", file=sys.stderr, flush=True)
-                self._end(EXIT_NO_ROOM)
+        self._failure = None
+        if self._role.no_room is not None and not self.exit_code:
+            print(f"error: {self._role.no_room}", file=sys.stderr, flush=True)
+            self._end(EXIT_NO_ROOM)
 
     def _nats_reason(self) -> str | None:
         if self._client is None:
@@ -143,19 +144,37 @@ class Relay:
     def _streams_reason(self) -> str | None:
         if self._failure is not None:
             return f"the streams could not be read: {self._failure}"
-        if self._reports is None:
-            return "the streams have not been read yet"
-        return "; ".join(told(self._reports, kept=False)) or None
+        return self._role.failing()
 
     def _facts(self) -> Mapping[str, object]:
-        reports = self._reports or []
-        states = [report.stream for report in reports if report.stream is not None]
-        return {
-            "region": self._settings.region,
-            "durability": durability(states, self._sync),
-            "epochs": {found.name: found.epoch for found in states},
-            "refused": told(reports, kept=True),
-        }
+        return {"region": self._settings.region, **self._role.facts()}
+
+
+def _role(
+    settings: RelaySettings,
+    specs: Sequence[StreamSpec],
+    registry: CollectorRegistry,
+    allow_shrink: bool,
+    allow_replace: bool,
+) -> Role:
+    if settings.is_region:
+        return RegionRole(
+            specs,
+            registry,
+            region=settings.region,
+            hub_domain=settings.hub_domain,
+            retention=settings.retention,
+            allow_replace=allow_replace,
+            stall_seconds=settings.relay_stall_s,
+            limit_seconds=settings.region_behind_s,
+        )
+    return HubRole(
+        specs,
+        registry,
+        allow_shrink=allow_shrink,
+        stall_seconds=settings.relay_stall_s,
+        monitor_url=settings.nats_monitor_url,
+    )
 
 
 def _reason(error: Exception) -> str:

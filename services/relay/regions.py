@@ -35,6 +35,10 @@ _MADE = (10058, 10148, 10013)  # a stream, a consumer of that name is there
 _log = logger(__name__)
 
 
+class _HubAway(Exception):
+    """The hub did not answer a moment ago."""
+
+
 @contextlib.contextmanager
 def _found_made() -> Iterator[None]:
     """What another relay made between our look and our call is made; the next look judges it."""
@@ -68,6 +72,8 @@ class RegionReconciler:
         self._judges = {aim.spec.name: MirrorJudge(aim, stall_seconds) for aim in self._aims}
         # Mirrors that were made again and have not been seen equal to their stream since.
         self._unproved: set[str] = set()
+        # Whether the hub did not answer in this round: then it is not asked again for each stream.
+        self._is_away = False
 
     async def round(self) -> list[RegionStreamReport]:
         """Look at every mirror and put right what may be.
@@ -75,10 +81,12 @@ class RegionReconciler:
         Raises:
             nats.errors.Error: the region's own NATS does not answer.
         """
+        self._is_away = False
         return [await self._reconcile(aim) for aim in self._aims]
 
     async def look(self) -> list[RegionStreamReport]:
         """As `round`, but changes nothing."""
+        self._is_away = False
         return [await self._look(aim, RegionStreamReport(aim.spec.name)) for aim in self._aims]
 
     async def _reconcile(self, aim: Aim) -> RegionStreamReport:
@@ -172,7 +180,8 @@ class RegionReconciler:
             consumer = await self._consumer(aim)
             info = await self._mirror_info(aim)
             hub = await self._hub_state(name)
-        except (nats.errors.TimeoutError, nats.errors.NoRespondersError):
+        except (_HubAway, nats.errors.TimeoutError, nats.errors.NoRespondersError):
+            self._is_away = True
             self._judges[name].blind()
             info = await self._mirror_info(aim)
             report.is_linked = False
@@ -277,6 +286,8 @@ class RegionReconciler:
             await self._hub(f"CONSUMER.CREATE.{aim.spec.name}.{mirror_consumer(aim.region)}", body)
 
     async def _hub(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        if self._is_away:
+            raise _HubAway
         return await request(self._client, subject, body, seconds=_HUB_SECONDS, api=self._hub_api)
 
     async def _local(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
