@@ -84,6 +84,11 @@ def narrowed_key(channel: str, token: str, value: str) -> str:
     return f"{channel}|{token}={value}"
 
 
+def channel_of(key: str) -> str:
+    """The channel whose routing key this is, narrowed or not."""
+    return key.partition("|")[0]
+
+
 def split(channel: str) -> tuple[str, str]:
     """The kind and the id of a channel's name.
 

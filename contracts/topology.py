@@ -1,6 +1,6 @@
 """The streams, as data: what every NATS site is made equal to (DESIGN decisions 6, 7, 11).
 
-`STREAMS` hold events and have cursors; `STORES` are what publishers keep beside them, and nothing in these is the
+`STREAMS` hold events and have cursors; `STORES` are what services keep beside them, and nothing in these is the
 only copy of a fact: ROUTES can be made again from the events, and a dead letter is a message that is still stored.
 
 Says what is to exist; `services.chassis.jetstream` and `services.relay` make it so.
@@ -33,6 +33,8 @@ class StreamSpec:
     mirrored: bool = True
     # Whether it is a key-value bucket: of each subject the last message alone is kept.
     last_only: bool = False
+    # Where messages may have a time to live of their own: how long one that ran out leaves a mark, for who watches.
+    mark_seconds: int | None = None
 
     @property
     def replay_mirror(self) -> str:
@@ -49,9 +51,20 @@ STREAMS = (
 BUCKET_SUBJECTS = "$KV"
 ROUTES = "ROUTES"
 """The bucket that knows, of each aggregate, its subject and its latest snapshot."""
+PRESENCE = "PRESENCE"
+"""The bucket of who is where: a lease of each gateway replica, and its members by channel (contracts.presence)."""
 DEAD_LETTERS = "DEAD_LETTERS"
 """The stream of messages that a reaction gave up on; `dead.<service>.<consumer>`."""
 
+PRESENCE_STORE = StreamSpec(
+    f"KV_{PRESENCE}",
+    (f"{BUCKET_SUBJECTS}.{PRESENCE}.>",),
+    max_bytes=64 * MIB,
+    discard="old",
+    mirrored=False,
+    last_only=True,
+    mark_seconds=60,
+)
 STORES = (
     # A cache: where it is full the oldest routes go, and are found again in the events.
     StreamSpec(
@@ -65,6 +78,8 @@ STORES = (
     StreamSpec(
         DEAD_LETTERS, ("dead.>",), max_bytes=64 * MIB, max_age_seconds=30 * 24 * 3600, discard="old", mirrored=False
     ),
+    # What gateways know of each other's clients; true for as long as the leases in it live.
+    PRESENCE_STORE,
 )
 
 

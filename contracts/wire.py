@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from contracts import presence
 from contracts.cursor import Cursor
 from contracts.errors import ContractError, ErrorCode, Problem
 
@@ -93,13 +94,15 @@ class Heartbeat(msgspec.Struct, frozen=True, tag_field="op", tag="heartbeat"):
     id: MessageId = None
 
 
-ClientMessage = Auth | Subscribe | Resume | Unsubscribe | Heartbeat
+ClientMessage = Auth | Subscribe | Resume | Unsubscribe | Heartbeat | presence.Presence | presence.Signal
 _OPS: Mapping[str, type[ClientMessage]] = {
     "auth": Auth,
     "subscribe": Subscribe,
     "resume": Resume,
     "unsubscribe": Unsubscribe,
     "heartbeat": Heartbeat,
+    "presence": presence.Presence,
+    "signal": presence.Signal,
 }
 
 
@@ -131,11 +134,21 @@ def parse(text: bytes) -> ClientMessage:
         message = msgspec.convert(document, kind)
     except msgspec.ValidationError as error:
         raise InvalidClientMessage(Problem(ErrorCode.INVALID_MESSAGE, f"{op}: {error}"[:300]), message_id) from error
-    if isinstance(message, Subscribe) and sum(x is not None for x in (message.cursor, message.since, message.last)) > 1:
-        raise InvalidClientMessage(
-            Problem(ErrorCode.INVALID_MESSAGE, "subscribe takes at most one of cursor, since and last"), message_id
-        )
+    fault = _fault_of(message)
+    if fault is not None:
+        raise InvalidClientMessage(Problem(ErrorCode.INVALID_MESSAGE, fault), message_id)
     return message
+
+
+def _fault_of(message: ClientMessage) -> str | None:
+    """What no type says of a message and is wrong with it."""
+    if isinstance(message, Subscribe) and sum(x is not None for x in (message.cursor, message.since, message.last)) > 1:
+        return "subscribe takes at most one of cursor, since and last"
+    if isinstance(message, (presence.Presence, presence.Signal)):
+        size = presence.size_of(message.data)
+        if size > presence.MOST_DATA_BYTES:
+            return f"data has at most {presence.MOST_DATA_BYTES} bytes of JSON, this has {size}"
+    return None
 
 
 class _Identified(msgspec.Struct):
@@ -250,10 +263,11 @@ class Error(_Message, frozen=True, kw_only=True, tag="error"):
     error: ErrorBody
 
 
-GATEWAY_MESSAGES: tuple[type[_Message], ...] = (
-    Welcome, Authenticated, Subscribed, Unsubscribed, Delivery, Live, Gap, HeartbeatAnswer, Drain, Error,
+GATEWAY_MESSAGES: tuple[type[msgspec.Struct], ...] = (
+    Welcome, Authenticated, Subscribed, Unsubscribed, Delivery, Live, Gap, HeartbeatAnswer, presence.PresenceAnswer,
+    presence.PresenceMembers, presence.PresenceChange, presence.SignalTold, Drain, Error,
 )  # fmt: skip
-CLIENT_MESSAGES: tuple[type[ClientMessage], ...] = tuple(_OPS.values())
+CLIENT_MESSAGES: tuple[type[msgspec.Struct], ...] = tuple(_OPS.values())
 
 
 # What an event stream (SSE) tells beside events, as the `data` of its named events (PROTOCOL §6).

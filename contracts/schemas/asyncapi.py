@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from contracts import wire
+from contracts import presence, wire
 from contracts.channels import ID, ChannelKind, Narrowed, Sees
 from contracts.contract import Contract
 from contracts.domain import Domain
@@ -22,7 +22,7 @@ from contracts.subjects import PLACEHOLDER
 Json = dict[str, Any]
 
 _SCHEMAS = "#/components/schemas/"
-_SOCKET, _STREAM, _HISTORY, _INGEST = "websocket", "eventStream", "history", "ingest"
+_SOCKET, _STREAM, _HISTORY, _MEMBERS, _INGEST = "websocket", "eventStream", "history", "members", "ingest"
 _TITLE = "A2A market, realtime"
 _ABOUT = """\
 Events of an agent-to-agent market: stored once, delivered live, and replayed exactly from any cursor.
@@ -38,6 +38,8 @@ _REPLIES: Mapping[type, tuple[type, ...]] = {
     wire.Resume: (wire.Subscribed,),
     wire.Unsubscribe: (wire.Unsubscribed,),
     wire.Heartbeat: (wire.HeartbeatAnswer,),
+    presence.Presence: (presence.PresenceAnswer,),
+    presence.Signal: (),
 }
 
 
@@ -156,6 +158,10 @@ def _endpoints() -> Json:
         _STREAM: _channel("/v1/events", ("gatewayHttp",), "An event stream (SSE); ids are cursors.", streamed),
         _HISTORY: _channel(
             "/v1/channels/{channel}/events", ("gatewayHttp",), "History by pages, and long poll.", ["HistoryPage"],
+            parameters=channel,
+        ),
+        _MEMBERS: _channel(
+            "/v1/channels/{channel}/presence", ("gatewayHttp",), "Who is in a channel, by pages.", ["MembersPage"],
             parameters=channel,
         ),
         _INGEST: _channel(
@@ -288,6 +294,10 @@ def _http_operations() -> Json:
             "send", _HISTORY, ["HistoryPage"], "A page of a channel's past, or a wait for its next event.",
             bindings={"http": {"method": "GET", "query": pages}},
         ),
+        "members": _operation(
+            "send", _MEMBERS, ["MembersPage"], "Who is in a channel, as far as the caller may see.",
+            bindings={"http": {"method": "GET", "query": {"type": "object", "properties": examples.MEMBERS_QUERY}}},
+        ),
         "onPublish": _operation(
             "receive", _INGEST, ["CloudEvent"], "Store an event, once it fits its contract.",
             bindings={"http": {"method": "POST"}}, reply=_reply(_INGEST, ["Stored"]),
@@ -325,10 +335,8 @@ def _name(kind: type) -> str:
 
 
 def _messages(events: list[Contract]) -> Json:
-    found = {
-        _name(kind): _message(_name(kind), kind.__doc__, _name(kind))
-        for kind in (*wire.CLIENT_MESSAGES, *wire.GATEWAY_MESSAGES, HistoryPage, Stored)
-    }
+    kinds: tuple[type, ...] = (*wire.CLIENT_MESSAGES, *wire.GATEWAY_MESSAGES, HistoryPage, presence.MembersPage, Stored)
+    found = {_name(kind): _message(_name(kind), kind.__doc__, _name(kind)) for kind in kinds}
     for name, kind in wire.STREAM_EVENTS.items():
         found[f"stream.{name}"] = {
             **_message(f"event: {name}", kind.__doc__, _name(kind)),
@@ -363,7 +371,14 @@ def _message(title: str, about: str | None, schema: str) -> Json:
 
 
 def _schemas(events: list[Contract]) -> Json:
-    kinds = (*wire.CLIENT_MESSAGES, *wire.GATEWAY_MESSAGES, *wire.STREAM_EVENTS.values(), HistoryPage, Stored)
+    kinds = (
+        *wire.CLIENT_MESSAGES,
+        *wire.GATEWAY_MESSAGES,
+        *wire.STREAM_EVENTS.values(),
+        HistoryPage,
+        presence.MembersPage,
+        Stored,
+    )
     found = msgspec.json.schema_components(dict.fromkeys(kinds), ref_template=_SCHEMAS + "{name}")[1]
     for name in ("Delivery", "HistoryItem"):
         found[name]["properties"]["event"] = {"$ref": _SCHEMAS + "CloudEvent"}

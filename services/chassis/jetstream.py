@@ -204,6 +204,8 @@ def stream_config(spec: StreamSpec) -> dict[str, Any]:
         # What makes a stream a bucket to clients that know buckets.
         "allow_rollup_hdrs": spec.last_only,
         "deny_delete": spec.last_only,
+        "allow_msg_ttl": spec.mark_seconds is not None,
+        "subject_delete_marker_ttl": (spec.mark_seconds or 0) * NANOSECONDS,
     }
 
 

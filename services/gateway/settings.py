@@ -1,6 +1,8 @@
 """The gateway's settings (PROTOCOL §9); read once, at the root."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from services.chassis.settings import CommaList, TokenSettings
 from services.gateway.core.limits import Limits
@@ -35,9 +37,28 @@ class GatewaySettings(TokenSettings):
     )
     history_reads: int = Field(default=4, ge=1, le=64, description="history reads in flight, each stream")
     replay_scan_limit: int = Field(default=1_000_000, ge=1000, description="events a filtered read may pass over")
+    presence_lease_s: int = Field(
+        default=10, ge=2, description="the members here are gone elsewhere this long after the replica was last heard"
+    )
+    presence_renew_s: float = Field(default=3, gt=0.1, description="the lease is renewed this often; under half of it")
+    presence_grace_s: float = Field(
+        default=10, ge=0, description="a member that lost its connections, or its replica's lease, stays this long"
+    )
+    presence_burst: int = Field(
+        default=5, ge=1, description="presence messages of one connection in one channel in 30 s"
+    )
+    typing_rate: float = Field(
+        default=1, gt=0, description="signals a second, of each kind, of one connection in one channel"
+    )
     allowed_origins: CommaList = Field(
         default=(), description="origins whose pages may use the gateway, comma-separated"
     )
+
+    @model_validator(mode="after")
+    def _renews_in_time(self) -> Self:
+        if 2 * self.presence_renew_s > self.presence_lease_s:
+            raise ValueError("presence_renew_s is at most half of presence_lease_s, or one late renewal ends the lease")
+        return self
 
     def limits(self) -> Limits:
         """What the core needs of them."""
@@ -55,4 +76,8 @@ class GatewaySettings(TokenSettings):
             client_rate=self.client_rate,
             client_burst=self.client_burst,
             write_high_bytes=self.write_high_bytes,
+            presence_lease_seconds=self.presence_lease_s,
+            presence_grace_seconds=self.presence_grace_s,
+            presence_burst=self.presence_burst,
+            typing_rate=self.typing_rate,
         )

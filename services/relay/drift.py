@@ -14,7 +14,10 @@ from contracts.topology import EPOCH, StreamSpec
 from services.chassis.jetstream import NANOSECONDS, StreamState, stream_config
 
 # Set to the topology's value whichever way they drifted: none of them decides how much is kept.
-_EQUAL = ("discard", "duplicate_window", "allow_direct", "allow_atomic", "allow_rollup_hdrs", "retention")
+_EQUAL = (
+    "discard", "duplicate_window", "allow_direct", "allow_atomic", "allow_rollup_hdrs", "retention", "allow_msg_ttl",
+    "subject_delete_marker_ttl",
+)  # fmt: skip
 _LIMITS = ("max_bytes", "max_age", "max_msgs", "max_msgs_per_subject", "max_msg_size")
 _MIB = 1024**2
 

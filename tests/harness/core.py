@@ -159,7 +159,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.archives = {name: FakeArchive(name) for name in ("MARKET", "PLANS")}
-        ids = iter(range(10**6))
+        ids = iter(range(-1, 10**6))  # the replica has the first
 
         def on_fault(_: Connection, error: Exception) -> None:
             self.faults.append(error)

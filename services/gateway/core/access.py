@@ -1,4 +1,4 @@
-"""Access: the one place that decides who may see which events (PROTOCOL §2).
+"""Access: the one place that decides who may see which events, and whom (PROTOCOL §2).
 
 A grant names the routing key under which events reach the subscriber, and the NATS filters that
 select the same events from a stream. Live, replay and history all go by the grant, so none of
@@ -33,6 +33,19 @@ class Grant:
         """NATS filters that together select what the key selects."""
         return self.kind.filters(self.channel.partition(":")[2], self.narrowing)
 
+    def sees(self, sub: str, role: str) -> bool:
+        """Whether its holder sees another principal of the channel, as a member or as a signal's sender.
+
+        Who sees the whole channel sees everybody. Who is narrowed to a token sees those who are not narrowed to the
+        same one, and itself: on an intent a node sees the buyer and admins, and never another node.
+        """
+        if self.narrowing is None:
+            return True
+        rule = self.kind.access.get(role)
+        if isinstance(rule, Narrowed) and rule.token in self.narrowing:
+            return sub == self.narrowing[rule.token]
+        return rule is not None
+
 
 class Access:
     """Judges subscriptions by the declared channels."""
@@ -40,6 +53,7 @@ class Access:
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
 
+<<<<<<< HEAD
     def all_of(self, principal: Principal, kind_name: str) -> Problem | None:
         """Why `principal` may not have every channel of a kind that its role is granted; None where it may."""
         kinds = [kind for kind in self._channels.kinds() if kind.name == kind_name]
@@ -48,6 +62,12 @@ class Access:
         if principal.channels is not None and f"{kind_name}:*" not in principal.channels:
             return Problem(ErrorCode.FORBIDDEN, f"the token's channels do not include {kind_name}:*")
         return None
+=======
+    def stream_of(self, kind: str, channel_id: str) -> str | None:
+        """The stream that a channel reads; None where there is no such channel."""
+        found = self._channels.find(kind, channel_id)
+        return None if found is None else found.stream
+>>>>>>> 0ff5640 (presence and signals: the core, the bucket and the line between replicas)
 
     def grant(self, principal: Principal, channel: str) -> Grant | Problem:
         """What `principal` sees of `channel`, or why nothing: grammar first, then kind, then role (PROTOCOL §8)."""

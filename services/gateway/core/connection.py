@@ -365,6 +365,10 @@ class Connection:
         """The subscription could not begin or go on, and is gone."""
         raise NotImplementedError
 
+    def tell(self, frame: bytes) -> bool:
+        """Write a WebSocket frame of what is no event; False for a kind of client that takes none."""
+        return False
+
 
 def _misses_nothing(stood: int, reason: str, to: int) -> bool:
     """Whether what a reader at `stood` has yet to read is all there, in a stream cut back or trimmed to `to`."""

@@ -5,11 +5,12 @@ one write for all that a batch brings it. Only live subscriptions are here; who 
 pages until it joins.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 
+from contracts.channels import channel_of
 from services.gateway.core.log import Entry
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class Fanout:
         # By key: those who get every event, and those who filter by type; most channels have the first alone.
         self._all: dict[str, _Group] = {}
         self._filtered: dict[str, dict[frozenset[str], _Group]] = {}
+        # By channel: the keys under which it is narrowed; signals go to a channel, whatever its keys are.
+        self._narrowed: dict[str, tuple[str, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._all.keys() | self._filtered.keys())
@@ -100,6 +103,10 @@ class Fanout:
             else:
                 self._filtered.setdefault(key, {})[types] = group
         group.members[subscription] = None
+        if key != channel:
+            known = self._narrowed.get(channel, ())
+            if key not in known:
+                self._narrowed[channel] = (*known, key)
 
     def leave(self, key: str, types: Types, subscription: "Subscription") -> None:
         """Nothing more for `subscription`; harmless where it had not joined."""
@@ -109,6 +116,23 @@ class Fanout:
             _leave(by_types, types, subscription)
             if not by_types:
                 del self._filtered[key]
+        if self._narrowed and key not in self._all and key not in self._filtered:
+            self._forget_narrowed(key)
+
+    def _forget_narrowed(self, key: str) -> None:
+        channel = channel_of(key)
+        left = tuple(one for one in self._narrowed.pop(channel, ()) if one != key)
+        if left:
+            self._narrowed[channel] = left
+
+    def of(self, channel: str) -> "Iterator[Subscription]":
+        """Every live subscription of a channel, narrowed or not."""
+        for key in (channel, *self._narrowed.get(channel, ())):
+            group = self._all.get(key)
+            if group is not None:
+                yield from group.members
+            for filtered in self._filtered.get(key, {}).values():
+                yield from filtered.members
 
     def due(self, batch: Sequence[Entry], start: int = 0) -> "tuple[dict[Reader, list[Part]], int]":
         """What each live reader gets of `batch` from `start` on, and up to where: no more than a step of any channel.

@@ -24,6 +24,11 @@ class Limits:
     client_rate: float = 20.0
     client_burst: int = 40
     write_high_bytes: int = 256 * 1024
+    # Of one connection in one channel: presence operations in 30 s, and signals of each kind a second.
+    presence_burst: int = 5
+    typing_rate: float = 1.0
+    presence_lease_seconds: float = 10.0
+    presence_grace_seconds: float = 10.0
     # How many malformed messages in a minute close the connection.
     malformed_per_minute: int = 10
 

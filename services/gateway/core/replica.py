@@ -14,6 +14,9 @@ from services.gateway.core.access import Access
 from services.gateway.core.connection import Connection
 from services.gateway.core.history import HistoryReader
 from services.gateway.core.limits import Limits
+from services.gateway.core.parties import Parties
+from services.gateway.core.presence import Presence
+from services.gateway.core.signals import Signals
 from services.gateway.core.stream import Stream
 from services.gateway.core.wheel import Wheel
 
@@ -30,8 +33,8 @@ class Schedule:
         self, wake: Callable[[Callable[[], None]], None], on_fault: Callable[[Connection, Exception], None]
     ) -> None:
         """`wake` has its argument called in the next turn of the loop; `on_fault`: who raised."""
-        self._wake = wake
-        self._on_fault = on_fault
+        self.wake = wake
+        self.on_fault = on_fault
         # Who wants a step, in the order in which they get it.
         self._ready: OrderedDict[Connection, None] = OrderedDict()
         self._awake = False
@@ -44,7 +47,7 @@ class Schedule:
     def _wake_once(self) -> None:
         if not self._awake:
             self._awake = True
-            self._wake(self._run)
+            self.wake(self._run)
 
     def _run(self) -> None:
         self._awake = False
@@ -60,7 +63,7 @@ class Schedule:
             return connection.step()
         except Exception as error:  # noqa: BLE001  # one connection's fault is not the others'
             connection.abandon()
-            self._on_fault(connection, error)
+            self.on_fault(connection, error)
             return False
 
 
@@ -108,6 +111,22 @@ class Replica:
     polls: dict[HistoryReader, None] = field(default_factory=dict)
     # Set once the replica is leaving; new connections are turned away.
     draining: bool = False
+    # Who is where, and what they signal.
+    presence: Presence = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Make what stands on the ports."""
+        signals = Signals(self.streams, self.access, Parties(self.streams, self.now), self.wall)
+        self.presence = Presence(
+            self.new_id(),
+            signals,
+            self.wheel,
+            now=self.now,
+            wake=self.schedule.wake,
+            on_fault=self.schedule.on_fault,
+            lease_seconds=self.limits.presence_lease_seconds,
+            grace_seconds=self.limits.presence_grace_seconds,
+        )
 
     def drain(self) -> None:
         """The replica is leaving: nobody new, and who waits for a first event gets an answer now."""

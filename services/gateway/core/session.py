@@ -11,6 +11,7 @@ from contracts.cursor import Cursor
 from contracts.errors import CloseCode, ErrorCode, Problem
 from contracts.principal import Principal
 from services.gateway.core.access import Grant
+from services.gateway.core.attendance import Attendance
 from services.gateway.core.connection import Connection
 from services.gateway.core.fanout import Part
 from services.gateway.core.frames import PING, close_frame, text_frame
@@ -36,6 +37,7 @@ class Session(Connection):
     """One WebSocket connection."""
 
     __slots__ = (
+        "_attendance",
         "_beat_at",
         "_bucket",
         "_expires_at",
@@ -75,6 +77,8 @@ class Session(Connection):
         self._refused = 0
         # Times of the latest malformed messages; None as long as there are none.
         self._faults: list[float] | None = None
+        # What it does with presence and signals; made when it first does.
+        self._attendance: Attendance | None = None
         replica.connections[self] = None
         replica.tally.count(replica.tally.opened, "websocket")
         if replica.draining:
@@ -113,8 +117,12 @@ class Session(Connection):
             self._resume(self.principal, message)
         elif isinstance(message, wire.Unsubscribe):
             self._unsubscribe(message)
-        else:
+        elif isinstance(message, wire.Heartbeat):
             self._send(wire.heartbeat(self._cursors(), message.id))
+        else:
+            refused = self._attending(self.principal).take(message)
+            if refused is not None:
+                self._error(refused, message.id, message.channel)
 
     def answer_malformed(self, problem: Problem, message_id: wire.MessageId = None) -> None:
         """Answer what could not be acted on; the tenth malformed message in a minute closes 4001."""
@@ -207,6 +215,8 @@ class Session(Connection):
         if isinstance(outcome, Problem):
             return self._error(outcome, message.id, message.channel)
         grant, start = outcome
+        if message.presence:
+            self._attending(principal).expect(message.channel)
         types = None if message.types is None else frozenset(message.types)
         self.subscribe(self.replica.streams[grant.stream], (grant,), start, types, message.on_gap, message.id)
         return None
@@ -252,6 +262,17 @@ class Session(Connection):
         self.drop(subscription)
         self._send(wire.unsubscribed(message_id, subscription.channel))
 
+    def _attending(self, principal: Principal) -> Attendance:
+        if self._attendance is None:
+            self._attendance = Attendance(self, (principal.sub, principal.role))
+        return self._attendance
+
+    def drop(self, subscription: Subscription) -> None:
+        """End a subscription, and what the client was there for."""
+        super().drop(subscription)
+        if self._attendance is not None:
+            self._attendance.dropped(subscription.channel)
+
     # What the connection tells (hooks).
 
     def on_subscribed(self, subscription: Subscription, cursor: Cursor, gap: Gap | None) -> None:
@@ -259,6 +280,8 @@ class Session(Connection):
         self._send(wire.subscribed(subscription.message_id, subscription.channel, cursor))  # type: ignore[arg-type]
         if gap is not None:
             self.on_gap(subscription, gap)
+        if self._attendance is not None:
+            self._attendance.begun(subscription.channel)
 
     def on_events(self, parts: Sequence[Part]) -> None:
         """Write the events' frames as one write."""
@@ -304,6 +327,8 @@ class Session(Connection):
         """The client keeps up again; while it did not, nobody listened to it either."""
         self._heard_at = self.replica.now()
         super().resume()
+        if self._attendance is not None:
+            self._attendance.caught_up()
 
     def tick(self, now: float) -> float | None:
         """What is due by now; when to come again."""
@@ -367,6 +392,8 @@ class Session(Connection):
         """Close from our side: nothing is written after this. Idempotent."""
         if self.closed:
             return
+        if code is CloseCode.REVOKED and self._attendance is not None:
+            self._attendance.leave_all()
         self._sink.write(close_frame(code, code.reason))
         self.replica.tally.count(self.replica.tally.closed, code.reason)
         self.release()
@@ -386,6 +413,12 @@ class Session(Connection):
             del self.replica.connections[self]
             if self.principal is not None:
                 self.replica.dismiss(self.principal)
+
+    def tell(self, frame: bytes) -> bool:
+        """Write a frame of presence or of a signal."""
+        if not self.closed:
+            self._sink.write(frame)
+        return True
 
     def _send(self, message: bytes) -> None:
         if not self.closed:

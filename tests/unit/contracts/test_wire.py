@@ -1,7 +1,5 @@
 import contextlib
-import functools
 import json
-import operator
 from typing import Any
 
 import msgspec
@@ -196,5 +194,12 @@ def test_an_event_message_is_spliced_from_its_prefix() -> None:
 )
 def test_each_message_of_the_gateway_is_one_of_those_it_is_described_by_and_opens_with_its_op(sent: bytes) -> None:
     assert sent.startswith(b'{"op":"')
-    read = msgspec.json.decode(sent, type=functools.reduce(operator.or_, wire.GATEWAY_MESSAGES))
-    assert told(msgspec.json.encode(read)) == told(sent)
+    kinds = [kind for kind in wire.GATEWAY_MESSAGES if kind.__struct_config__.tag == told(sent)["op"]]
+    assert any(told(msgspec.json.encode(read)) == told(sent) for kind in kinds if (read := _read(sent, kind)))
+
+
+def _read(sent: bytes, kind: type[msgspec.Struct]) -> msgspec.Struct | None:
+    try:
+        return msgspec.json.decode(sent, type=kind)
+    except msgspec.ValidationError:
+        return None

@@ -41,8 +41,9 @@ def person(world: World) -> Person:
         (b'{"op":"subscribe","id":1,"channel":"order:o","types":[]}', "invalid_message", 1),
         (b'{"op":"resume","id":1,"channels":{"order:o":7}}', "invalid_message", 1),
         (b'{"op":"nonsense","id":"n"}', "unknown_op", "n"),
-        (b'{"op":"presence","id":2,"channel":"order:o","action":"enter","data":{}}', "unknown_op", 2),
-        (b'{"op":"signal","channel":"order:o","kind":"typing","data":{}}', "unknown_op", None),
+        (b'{"op":"presence","id":2,"channel":"order:o","action":"sit"}', "invalid_message", 2),
+        (b'{"op":"signal","channel":"order:o","kind":"smell","data":{}}', "invalid_message", None),
+        (b'{"op":"signal","channel":"order:o","kind":"typing","data":"%b"}' % (b"x" * 1023), "invalid_message", None),
     ],
 )
 def test_what_cannot_be_acted_on_is_answered_with_its_id_and_harms_nothing(
