@@ -7,6 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from functools import partial
 
 from prometheus_client import CollectorRegistry
@@ -18,7 +19,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from contracts.channels import Channels
 from contracts.errors import Problem, Refused
 from contracts.principal import Principal
-from contracts.topology import StreamSpec
+from contracts.topology import PRESENCE_STORE, StreamSpec
 from contracts.topology import streams as topology
 from services.chassis import jetstream
 from services.chassis.auth import TokenVerifier
@@ -30,8 +31,10 @@ from services.gateway.a2a.facade import a2a_routes
 from services.gateway.bus.decode import Decoder
 from services.gateway.bus.feed import Feed
 from services.gateway.bus.history import History
+from services.gateway.bus.leases import Leases
 from services.gateway.bus.place import shelves
 from services.gateway.bus.plans import PlanRequests
+from services.gateway.bus.signals import SignalLine
 from services.gateway.bus.site import Site
 from services.gateway.core.access import Access
 from services.gateway.core.connection import Connection
@@ -39,7 +42,7 @@ from services.gateway.core.log import Life
 from services.gateway.core.replica import Authenticate, Replica, Schedule
 from services.gateway.core.stream import Stream
 from services.gateway.core.wheel import Wheel
-from services.gateway.keeper import Keeper
+from services.gateway.keeper import Keeper, Runs
 from services.gateway.metrics import gateway_metrics
 from services.gateway.settings import GatewaySettings
 from services.gateway.transports.handshake import WebSocketEndpoint
@@ -58,7 +61,15 @@ def build(settings: GatewaySettings, verifier: TokenVerifier, on_fatal: Callable
     site, replica = Site(settings.hub_domain), _replica(settings, verifier)
     feeds, archives = _streams(settings, specs, site, replica)
     keeper = Keeper(
-        replica, site, feeds, archives, specs, nats_url=settings.nats_url, declare=settings.declares, log=_log
+        replica,
+        site,
+        feeds,
+        archives,
+        _presence(settings, site, replica),
+        specs,
+        nats_url=settings.nats_url,
+        declare=settings.declares,
+        log=_log,
     )
     registry = metrics_registry()
     gateway_metrics(replica, registry)
@@ -164,6 +175,23 @@ def _streams(
             )
         )
     return feeds, archives
+
+
+def _presence(settings: GatewaySettings, site: Site, replica: Replica) -> list[Runs]:
+    """What brings members and signals of other replicas here, and ours to them."""
+    presence = replica.presence
+    spec = replace(PRESENCE_STORE, replicas=settings.stream_replicas)
+    leases = Leases(
+        site,
+        presence,
+        _log,
+        lease_seconds=settings.presence_lease_s,
+        renew_seconds=settings.presence_renew_s,
+        declare=partial(_declare, site, spec) if settings.declares else None,
+    )
+    line = SignalLine(site, presence.signals, presence.replica)
+    presence.store, presence.signals.carrier = leases, line
+    return [leases, line]
 
 
 def _life_of(replica: Replica, name: str) -> Life:

@@ -6,6 +6,8 @@ timer wheel. If one of them fails for good, the replica ends; it never goes on w
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
 
 import nats.errors
 from structlog.stdlib import BoundLogger
@@ -25,6 +27,13 @@ _CLOSE_SECONDS = 1.0
 _NATS_ERRORS = (nats.errors.Error, OSError, jetstream.JetStreamError)
 
 
+class Runs(Protocol):
+    """Something that runs until it is cancelled."""
+
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Run, and deal with NATS being away."""
+
+
 class Keeper:
     """Runs what a replica needs in the background."""
 
@@ -34,6 +43,7 @@ class Keeper:
         site: Site,
         feeds: list[Feed],
         archives: list[History],
+        others: Sequence[Runs],
         specs: tuple[StreamSpec, ...],
         *,
         nats_url: str,
@@ -44,6 +54,8 @@ class Keeper:
         self._site = site
         self._feeds = feeds
         self._archives = archives
+        # What else runs once NATS was there.
+        self._others = others
         self._specs = specs
         self._nats_url = nats_url
         self._declare = declare
@@ -70,6 +82,8 @@ class Keeper:
                 group.create_task(archive.run())
             for feed in self._feeds:
                 group.create_task(feed.run())
+            for other in self._others:
+                group.create_task(other.run())
 
     async def _connect(self) -> None:
         """Until NATS is there and the streams are."""

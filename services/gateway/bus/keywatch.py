@@ -15,6 +15,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
+from contracts.topology import BUCKET_SUBJECTS
 from services.chassis import jetstream
 from services.gateway.bus.parser import parser_of
 from services.gateway.bus.site import Site
@@ -73,6 +74,7 @@ class KeyWatch:
             "name": name,
             "deliver_subject": inbox,
             "deliver_policy": "last_per_subject",
+            "filter_subject": f"{BUCKET_SUBJECTS}.{self._stream.removeprefix('KV_')}.>",
             "headers_only": True,
             "ack_policy": "none",
             "max_deliver": 1,

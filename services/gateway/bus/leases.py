@@ -270,8 +270,7 @@ class Leases:
 
     def _all_seen(self) -> None:
         """The consumer has told everything as it was: now it tells what changes."""
-        assert self._beginning is not None
-        (living, pages), self._beginning = self._beginning, None
+        (living, pages), self._beginning = self._beginning or (set(), {}), None
         self._presence.hears(living)
         for channel, known in self._watched.items():
             if known is None:
@@ -345,7 +344,11 @@ class Leases:
         kind, _, channel_id = channel.partition(":")
         subject_filter = f"{_PREFIX}{MEMBERS_KEY}.{kind}.{channel_id}.*.*"
         found: dict[PageKey, list[Member]] = {}
-        query: dict[str, object] = {"multi_last": [subject_filter], "batch": _PAGES_AT_ONCE, "max_bytes": _BYTES_AT_ONCE}
+        query: dict[str, object] = {
+            "multi_last": [subject_filter],
+            "batch": _PAGES_AT_ONCE,
+            "max_bytes": _BYTES_AT_ONCE,
+        }
         more = True
         while more:
             client, api = self._site.client, self._site.hub_api

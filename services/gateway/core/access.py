@@ -53,7 +53,6 @@ class Access:
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
 
-<<<<<<< HEAD
     def all_of(self, principal: Principal, kind_name: str) -> Problem | None:
         """Why `principal` may not have every channel of a kind that its role is granted; None where it may."""
         kinds = [kind for kind in self._channels.kinds() if kind.name == kind_name]
@@ -62,12 +61,11 @@ class Access:
         if principal.channels is not None and f"{kind_name}:*" not in principal.channels:
             return Problem(ErrorCode.FORBIDDEN, f"the token's channels do not include {kind_name}:*")
         return None
-=======
+
     def stream_of(self, kind: str, channel_id: str) -> str | None:
         """The stream that a channel reads; None where there is no such channel."""
         found = self._channels.find(kind, channel_id)
         return None if found is None else found.stream
->>>>>>> 0ff5640 (presence and signals: the core, the bucket and the line between replicas)
 
     def grant(self, principal: Principal, channel: str) -> Grant | Problem:
         """What `principal` sees of `channel`, or why nothing: grammar first, then kind, then role (PROTOCOL §8)."""
