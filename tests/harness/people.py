@@ -12,6 +12,7 @@ class Person:
     """A session and its client's end."""
 
     def __init__(self, world: World, who: Principal | None = None, *, high: int = 10**9) -> None:
+        self.world = world
         self.sink = FakeSink()
         self.session = self.sink.client = Session(world.replica, self.sink, who)
         self.sink.waiting, self.sink.high = 0, high

@@ -56,10 +56,8 @@ class Membership:
             self._note(key)
         for key, member in new.items():
             known = old.get(key)
-            if known is None or known.at != member.at:
+            if known is None or known.at != member.at or not known.says_the_same(member):
                 self._note(key)
-            else:
-                new[key] = known  # so that what was read before is not kept in memory twice
 
     def drop(self, replica: str) -> None:
         """That replica is gone, and its pages with it."""

@@ -1,0 +1,479 @@
+"""Presence and signals through sessions, on fakes: who is told of whom, and when."""
+
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from contracts.errors import CloseCode
+from contracts.presence import PAGE_MEMBERS, Member, decode_page
+from services.gateway.core.limits import Limits
+from tests.harness.core import World, order, principal
+from tests.harness.people import Person
+
+
+class FakeStore:
+    """The bucket as a test plays it."""
+
+    def __init__(self) -> None:
+        self.pages: dict[tuple[str, int], bytes] = {}
+        self.watched: set[str] = set()
+        self.buried: list[str] = []
+        self.writes = 0
+
+    def write(self, channel: str, page: int, value: bytes | None) -> None:
+        self.writes += 1
+        if value is None:
+            self.pages.pop((channel, page), None)
+        else:
+            self.pages[channel, page] = value
+
+    def watch(self, channel: str) -> None:
+        self.watched.add(channel)
+
+    def unwatch(self, channel: str) -> None:
+        self.watched.discard(channel)
+
+    def bury(self, replica: str) -> None:
+        self.buried.append(replica)
+
+
+class FakeCarrier:
+    def __init__(self) -> None:
+        self.carried: list[tuple[str, bytes]] = []
+        self.works = True
+
+    def carry(self, channel: str, payload: bytes) -> bool:
+        self.carried.append((channel, payload))
+        return self.works
+
+
+@pytest.fixture
+def world() -> World:
+    found = World()
+    found.publish(order("o1", buyer="b1", node="n1"))
+    return found
+
+
+def come(world: World, sub: str, role: str = "buyer", channel: str = "order:o1", **more: Any) -> Person:
+    person = Person(world, principal(sub, role))
+    person.ask(op="subscribe", channel=channel, **{"presence": True, **more})
+    settle(world)
+    person.read()
+    return person
+
+
+def settle(world: World) -> None:
+    world.settle()
+    world.pass_time(0.5)
+    world.settle()
+
+
+def enter(person: Person, data: Any = None, channel: str = "order:o1", action: str = "enter") -> None:
+    person.ask(op="presence", channel=channel, action=action, data=data)
+    settle(person.world)
+
+
+def told(person: Person) -> list[dict[str, Any]]:
+    """What of presence and signals was told, without its op and channel."""
+    settle(person.world)
+    return [
+        {name: value for name, value in one.items() if name not in ("op", "channel")}
+        for one in person.read()
+        if one["op"] in ("presence", "signal")
+    ]
+
+
+def body(sub: str, role: str = "buyer", data: Any = None) -> dict[str, Any]:
+    return {"sub": sub, "role": role, "data": data}
+
+
+def test_members_come_right_after_subscribed(world: World) -> None:
+    enter(come(world, "b1"), {"screen": "offer"})
+    node = Person(world, principal("n1", "node"))
+    answers = node.ask(op="subscribe", channel="order:o1", presence=True, id=1)
+    assert [one["op"] for one in answers] == ["subscribed", "presence", "live"]
+    assert answers[1]["members"] == [body("b1", data={"screen": "offer"})]
+
+
+def test_who_enters_changes_its_data_and_leaves_is_told_to_the_others(world: World) -> None:
+    buyer, node = come(world, "b1"), come(world, "n1", "node")
+    enter(buyer, 1)
+    assert told(node) == [{"joins": [body("b1", data=1)]}]
+    enter(buyer, 2, action="update")
+    assert told(node) == [{"updates": [body("b1", data=2)]}]
+    enter(buyer, action="leave")
+    assert told(node) == [{"leaves": [body("b1", data=2)]}]
+
+
+def test_the_answer_repeats_the_id_and_comes_at_once(world: World) -> None:
+    assert come(world, "b1").ask(op="presence", id="x", channel="order:o1", action="enter") == [
+        {"op": "presence", "id": "x", "channel": "order:o1"}
+    ]
+
+
+def test_an_update_enters_who_is_not_there_and_leaving_twice_is_no_fault(world: World) -> None:
+    buyer, node = come(world, "b1"), come(world, "n1", "node")
+    enter(buyer, 7, action="update")
+    assert told(node) == [{"joins": [body("b1", data=7)]}]
+    enter(buyer, action="leave")
+    enter(buyer, action="leave")
+    assert told(node) == [{"leaves": [body("b1", data=7)]}]
+
+
+def test_several_connections_of_one_principal_are_one_member(world: World) -> None:
+    first, second, node = come(world, "b1"), come(world, "b1"), come(world, "n1", "node")
+    enter(first, 1)
+    enter(second, 2)
+    assert told(node) == [{"joins": [body("b1", data=1)]}, {"updates": [body("b1", data=2)]}]
+    enter(second, action="leave")
+    assert told(node) == []
+    enter(first, action="leave")
+    assert told(node) == [{"leaves": [body("b1", data=2)]}]
+
+
+def test_a_connection_that_is_lost_and_comes_back_within_the_grace_causes_nothing(world: World) -> None:
+    buyer, node = come(world, "b1"), come(world, "n1", "node")
+    enter(buyer, 1)
+    told(node)
+    for _ in range(3):
+        buyer.session.release()
+        world.pass_time(5)
+        buyer = come(world, "b1")
+        enter(buyer, 1)
+    world.pass_time(30)
+    assert told(node) == []
+
+
+def test_a_connection_that_does_not_come_back_leaves_after_the_grace(world: World) -> None:
+    buyer, node = come(world, "b1"), come(world, "n1", "node")
+    enter(buyer, 1)
+    told(node)
+    buyer.session.release()
+    world.pass_time(9)
+    assert told(node) == []
+    world.pass_time(2)
+    assert told(node) == [{"leaves": [body("b1", data=1)]}]
+
+
+def test_a_subscription_that_ends_ends_presence_at_once(world: World) -> None:
+    buyer, node = come(world, "b1"), come(world, "n1", "node")
+    enter(buyer, 1)
+    told(node)
+    buyer.ask(op="unsubscribe", channel="order:o1")
+    assert told(node) == [{"leaves": [body("b1", data=1)]}]
+
+
+def test_a_token_that_narrows_ends_presence_at_once(world: World) -> None:
+    buyer, node = come(world, "b1"), come(world, "n1", "node")
+    enter(buyer, 1)
+    told(node)
+    world.tokens["less"] = principal("b1", "buyer", channels=frozenset({"buyer:*"}))
+    buyer.ask(op="auth", token="less")
+    assert told(node) == [{"leaves": [body("b1", data=1)]}]
+
+
+def test_who_is_revoked_is_gone_without_grace(world: World) -> None:
+    buyer, node = come(world, "b1"), come(world, "n1", "node")
+    enter(buyer, 1)
+    told(node)
+    buyer.session.end(CloseCode.REVOKED)
+    assert told(node) == [{"leaves": [body("b1", data=1)]}]
+
+
+def test_presence_and_signals_are_of_channels_one_is_subscribed_to(world: World) -> None:
+    buyer = come(world, "b1")
+    [refused] = buyer.ask(op="presence", id=1, channel="order:o2", action="enter")
+    assert (refused["id"], refused["channel"], refused["error"]["code"]) == (1, "order:o2", "not_subscribed")
+    [refused] = buyer.ask(op="signal", channel="node:n1", kind="typing")
+    assert refused["error"]["code"] == "not_subscribed"
+
+
+def test_who_did_not_ask_for_presence_is_not_told_and_may_enter_all_the_same(world: World) -> None:
+    buyer, node = come(world, "b1", presence=False), come(world, "n1", "node")
+    enter(buyer, 1)
+    assert told(buyer) == []
+    assert told(node) == [{"joins": [body("b1", data=1)]}]
+
+
+# Parties.
+
+
+def test_a_stranger_sees_nobody_and_nobody_sees_it(world: World) -> None:
+    buyer, node = come(world, "b1"), come(world, "n1", "node")
+    stranger = Person(world, principal("b2", "buyer"))
+    answers = stranger.ask(op="subscribe", channel="order:o1", presence=True)
+    assert [one["members"] for one in answers if one["op"] == "presence"] == [[]]
+    enter(buyer, 1)
+    assert stranger.ask(op="presence", id=5, channel="order:o1", action="enter") == [
+        {"op": "presence", "id": 5, "channel": "order:o1"}
+    ]
+    assert stranger.ask(op="signal", channel="order:o1", kind="typing") == []
+    told(buyer)
+    assert told(node) == [{"joins": [body("b1", data=1)]}]
+    assert told(stranger) == []
+
+
+def test_a_stranger_becomes_a_party_with_its_first_event(world: World) -> None:
+    buyer, node = come(world, "b1", channel="intent:i"), come(world, "n2", "node", channel="intent:i")
+    enter(buyer, 1, channel="intent:i")
+    enter(node, 2, channel="intent:i")
+    assert told(node) == []
+    world.publish("market.i.b1.n2.quote.q1")
+    world.pass_time(2)
+    assert told(node)[0] == {"members": [body("b1", data=1)]}
+    assert {"joins": [body("n2", "node", 2)]} in told(buyer)
+
+
+def test_on_an_intent_a_node_sees_itself_the_buyer_and_admins_and_never_another_node(world: World) -> None:
+    world.publish("market.i.b1.n2.quote.q1")
+    people = {
+        "b1": come(world, "b1", channel="intent:i"),
+        "n1": come(world, "n1", "node", channel="intent:i"),
+        "n2": come(world, "n2", "node", channel="intent:i"),
+        "root": come(world, "root", "admin", channel="intent:i"),
+    }
+    for person in people.values():
+        enter(person, channel="intent:i")
+    seen = {
+        name: {one["sub"] for part in person.heard for one in part.get("joins", ())} for name, person in people.items()
+    }
+    assert seen == {
+        "b1": {"b1", "n1", "n2", "root"},
+        "n1": {"b1", "n1", "root"},
+        "n2": {"b1", "n2", "root"},
+        "root": {"b1", "n1", "n2", "root"},
+    }
+    late = Person(world, principal("n1", "node"))
+    answers = late.ask(op="subscribe", channel="intent:i", presence=True)
+    [listed] = [one["members"] for one in answers if one["op"] == "presence"]
+    assert {one["sub"] for one in listed} == {"b1", "n1", "root"}
+    people["n2"].ask(op="signal", channel="intent:i", kind="typing")
+    assert [len(told(people[name])) for name in ("b1", "n1", "root")] == [1, 0, 1]
+
+
+def test_below_the_log_a_party_is_found_in_the_archive_and_remembered(world: World) -> None:
+    world.forget_below(1)
+    buyer = Person(world, principal("b1", "buyer"))
+    buyer.ask(op="subscribe", channel="order:o1", presence=True)
+    assert len(world.market.asked) == 1
+    settle(world)
+    assert [one["members"] for one in buyer.read() if one["op"] == "presence"] == [[]]
+    enter(come(world, "b1"), 1)
+    assert not world.market.asked
+    assert told(buyer) == [{"joins": [body("b1", data=1)]}]
+
+
+def test_a_strangers_no_is_not_asked_again_for_a_while(world: World) -> None:
+    world.forget_below(1)
+    for _ in range(3):
+        stranger = Person(world, principal("b2", "buyer"))
+        stranger.ask(op="subscribe", channel="order:o1", presence=True)
+        asked = len(world.market.asked)
+        settle(world)
+        told(stranger)
+    assert asked == 0
+
+
+# Many, and slow ones.
+
+
+def test_a_long_list_comes_in_pages(world: World) -> None:
+    presence = world.replica.presence
+    for number in range(2 * PAGE_MEMBERS + 1):
+        presence.enter("order:o1", (f"root{number}", "admin"), number, Raw(b"null"), 1)
+    settle(world)
+    buyer = Person(world, principal("b1", "buyer"))
+    pages = [one for one in buyer.ask(op="subscribe", channel="order:o1", presence=True) if one["op"] == "presence"]
+    assert [len(one["members"]) for one in pages] == [256, 256, 1]
+    assert [one.get("more", False) for one in pages] == [True, True, False]
+
+
+def test_a_join_is_made_into_bytes_once_for_all_who_see_everybody(world: World) -> None:
+    admins = [come(world, f"root{n}", "admin") for n in range(5)]
+    enter(admins[0], "x" * 100)
+    frames = {admin.sink.writes[-1] for admin in admins[1:]}
+    assert len(frames) == 1
+    assert len({id(admin.sink.writes[-1]) for admin in admins[1:]}) <= 2  # joined alone, the bytes are the same
+
+
+def test_a_slow_client_is_told_what_it_missed_once_it_takes_it(world: World) -> None:
+    buyer, node = come(world, "b1"), come(world, "n1", "node")
+    node.session.pause()
+    enter(buyer, 1)
+    enter(buyer, 2, action="update")
+    assert told(node) == []
+    node.session.resume()
+    assert told(node) == [{"joins": [body("b1", data=1)]}, {"updates": [body("b1", data=2)]}]
+
+
+def test_a_client_that_was_slow_for_long_gets_the_whole_list(world: World) -> None:
+    node = come(world, "n1", "node")
+    node.session.pause()
+    for number in range(100):
+        world.replica.presence.enter("order:o1", ("root", "admin"), "s", Raw(b"%d" % number), 1)
+        world.pass_time(0.25)
+    node.session.resume()
+    assert told(node) == [{"members": [body("root", "admin", 99)]}]
+
+
+def test_a_slow_clients_signals_are_dropped(world: World) -> None:
+    buyer, node = come(world, "b1"), come(world, "n1", "node")
+    node.session.pause()
+    buyer.ask(op="signal", channel="order:o1", kind="typing")
+    node.session.resume()
+    assert told(node) == []
+    assert world.replica.presence.signals.tally.dropped["slow_client"] == 1
+
+
+# Rates.
+
+
+def test_the_sixth_presence_message_in_thirty_seconds_is_refused_with_when_to_retry() -> None:
+    world = World(limits=Limits(client_burst=100))
+    world.publish(order("o1", buyer="b1", node="n1"))
+    buyer = come(world, "b1")
+    codes = [buyer.ask(op="presence", channel="order:o1", action="update", data=n)[0] for n in range(6)]
+    assert [one["op"] for one in codes] == ["presence"] * 5 + ["error"]
+    assert codes[5]["error"]["code"] == "rate_limited"
+    assert 0 < codes[5]["error"]["retry_after_ms"] <= 6001
+    world.pass_time(6.1)
+    [again] = buyer.ask(op="presence", channel="order:o1", action="leave")
+    assert again["op"] == "presence"
+
+
+def test_typing_is_once_a_second_and_each_kind_for_itself(world: World) -> None:
+    buyer = come(world, "b1")
+    assert buyer.ask(op="signal", channel="order:o1", kind="typing") == []
+    assert buyer.ask(op="signal", channel="order:o1", kind="status") == []
+    [refused] = buyer.ask(op="signal", id=9, channel="order:o1", kind="typing")
+    assert (refused["id"], refused["error"]["code"]) == (9, "rate_limited")
+    assert 0 < refused["error"]["retry_after_ms"] <= 1001
+
+
+# Other replicas.
+
+
+def there(sub: str, role: str = "node", at: int = 1, data: bytes = b"null") -> Member:
+    return Member(sub, role, at, Raw(data))
+
+
+def test_pages_of_replicas_that_live_are_shown_and_no_others(world: World) -> None:
+    world.replica.presence.store = store = FakeStore()
+    presence = world.replica.presence
+    presence.hears({"r2"})
+    buyer = come(world, "b1")
+    assert store.watched == {"order:o1"}
+    presence.told("order:o1", {("r2", 0): [there("n1")], ("dead", 0): [there("ghost")]}, whole=True)
+    assert told(buyer) == [{"members": [body("n1", "node")]}]
+    buyer.ask(op="unsubscribe", channel="order:o1")
+    assert store.watched == set()
+
+
+def test_a_replica_that_falls_silent_loses_its_members_and_is_buried(world: World) -> None:
+    world.replica.presence.store = store = FakeStore()
+    presence = world.replica.presence
+    presence.hears({"r2"})
+    buyer = come(world, "b1")
+    presence.told("order:o1", {("r2", 0): [there("n1")]}, whole=True)
+    told(buyer)
+    world.pass_time(17)
+    assert told(buyer) == []
+    world.pass_time(3)
+    assert told(buyer) == [{"leaves": [body("n1", "node")]}]
+    assert store.buried == ["r2"]
+
+
+def test_without_the_store_the_members_here_are_told_after_a_while(world: World) -> None:
+    world.replica.presence.store = FakeStore()
+    buyer = come(world, "b1")
+    enter(buyer, 1)
+    world.pass_time(3)
+    assert told(buyer) == [{"members": [body("b1", data=1)]}]
+    world.replica.presence.hears({"r2"})
+    world.replica.presence.told("order:o1", {("r2", 0): [there("n1")]}, whole=True)
+    assert told(buyer) == [{"joins": [body("n1", "node")]}]
+
+
+def test_what_changes_within_a_slot_is_written_as_one_page(world: World) -> None:
+    world.replica.presence.store = store = FakeStore()
+    people = [Person(world, principal(f"root{n}", "admin")) for n in range(20)]
+    for person in people:
+        person.ask(op="subscribe", channel="order:o1")
+        person.ask(op="presence", channel="order:o1", action="enter")
+    world.pass_time(0.5)
+    assert store.writes == 1
+    assert len(decode_page(store.pages["order:o1", 0])) == 20
+
+
+def test_who_moves_to_another_replica_within_the_grace_has_not_been_away(world: World) -> None:
+    world.replica.presence.store = FakeStore()
+    presence = world.replica.presence
+    presence.hears({"r2"})
+    buyer, node = come(world, "b1"), come(world, "n1", "node")
+    presence.told("order:o1", {}, whole=True)
+    enter(node)
+    told(buyer)
+    node.session.release()
+    world.pass_time(5)
+    presence.renewed("r2")
+    presence.told("order:o1", {("r2", 0): [there("n1", at=2**60)]}, whole=False)
+    world.pass_time(13)
+    assert told(buyer) == []
+
+
+# Signals.
+
+
+def test_a_signal_reaches_the_others_and_not_its_own_connection(world: World) -> None:
+    world.replica.presence.signals.carrier = carrier = FakeCarrier()
+    buyer, again, node = come(world, "b1"), come(world, "b1"), come(world, "n1", "node", presence=False)
+    assert buyer.ask(op="signal", channel="order:o1", kind="typing", data={"field": "price"}) == []
+    signal = {"from": {"sub": "b1", "role": "buyer"}, "kind": "typing", "data": {"field": "price"}}
+    assert told(node) == [signal]
+    assert told(again) == [signal]
+    assert told(buyer) == []
+    assert [channel for channel, _ in carrier.carried] == ["order:o1"]
+
+
+def test_a_signal_of_another_replica_reaches_who_is_subscribed_here(world: World) -> None:
+    world.replica.presence.signals.carrier = carrier = FakeCarrier()
+    buyer, node = come(world, "b1"), come(world, "n1", "node")
+    buyer.ask(op="signal", channel="order:o1", kind="status", data="away")
+    [(_, payload)] = carrier.carried
+    told(node)
+    signals = world.replica.presence.signals
+    signals.arrived("order", "o1", payload)
+    assert told(node) == [{"from": {"sub": "b1", "role": "buyer"}, "kind": "status", "data": "away"}]
+    signals.arrived("order", "nobody", payload)
+    signals.arrived("nokind", "o1", payload)
+    signals.arrived("order", "o1", b"rubbish")
+    world.pass_time(5.5)
+    signals.arrived("order", "o1", payload)
+    assert told(node) == []
+    assert signals.tally.dropped == {"malformed": 1, "old": 1}
+
+
+def test_a_signal_that_cannot_be_carried_still_reaches_those_here(world: World) -> None:
+    world.replica.presence.signals.carrier = carrier = FakeCarrier()
+    carrier.works = False
+    buyer, node = come(world, "b1"), come(world, "n1", "node")
+    buyer.ask(op="signal", channel="order:o1", kind="typing")
+    assert len(told(node)) == 1
+    assert world.replica.presence.signals.tally.dropped == {"not_carried": 1}
+
+
+def test_nothing_is_left_when_everybody_is_gone(world: World) -> None:
+    world.replica.presence.store = store = FakeStore()
+    world.replica.presence.hears(set())
+    people = [come(world, "b1"), come(world, "n1", "node"), come(world, "b2")]
+    for person in people:
+        enter(person)
+    for person in people:
+        person.session.release()
+    world.pass_time(30)
+    presence = world.replica.presence
+    assert (presence.watched, presence.roster.count, store.pages, store.watched) == (0, 0, {}, set())
+    assert not presence.parties.awaited
+    assert presence.due is None
+    world.assert_nothing_is_left()
