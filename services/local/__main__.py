@@ -17,6 +17,7 @@ from services.local.child import ChildFailed
 from services.local.embedded import NatsNotFound
 from services.local.folder import DataFolder, FolderUnusable
 from services.local.greeting import as_json, as_text
+from services.local.regions import WrongRegions, region_names
 from services.local.settings import LocalSettings
 from services.local.sockets import PortTaken
 
@@ -34,6 +35,13 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _regions(text: str) -> tuple[str, ...]:
+    try:
+        return region_names(text)
+    except WrongRegions as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m services.local",
@@ -47,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--data", type=Path, default=Path(".data"), metavar="DIR", help="where events are kept (default: ./.data)"
+    )
+    parser.add_argument(
+        "--regions",
+        type=_regions,
+        default=(),
+        metavar="A,B",
+        help="also run these regions: each a NATS leaf node with mirrors of the streams, a relay and a gateway",
     )
     parser.add_argument("--no-traffic", action="store_true", help="make no deals")
     parser.add_argument(
@@ -66,7 +81,7 @@ async def _run(system: System, *, json: bool) -> None:
     greeting = as_json if json else as_text
 
     def greet() -> None:
-        print(greeting(system.addresses, system.mint.handed_out(), system.webhook_secret), flush=True)
+        print(greeting(system.addresses, system.mint.handed_out(), system.webhook_secret, system.regions), flush=True)
 
     await system.run(greet)
 
@@ -77,7 +92,14 @@ def main(arguments: list[str] | None = None) -> int:
     settings = load(LocalSettings)
     try:
         with closing(DataFolder(options.data)) as folder:
-            system = System(settings, folder, port=options.port, traffic=not options.no_traffic, tell=_tell)
+            system = System(
+                settings,
+                folder,
+                port=options.port,
+                traffic=not options.no_traffic,
+                tell=_tell,
+                regions=options.regions,
+            )
             asyncio.run(_run(system, json=options.json))
     except (FolderUnusable, NatsNotFound, PortTaken) as error:
         return _failed(str(error), EXIT_WRONG_SETTING)

@@ -6,6 +6,7 @@ it and stays the same when a child is started again.
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from pathlib import Path
 import services
 from services.chassis.settings import EXIT_WRONG_SETTING
 from services.local.child import Child, ChildFailed, Program
-from services.local.embedded import find_binary, free_port, write_config
+from services.local.embedded import find_binary, free_port, hub_options, write_config
 from services.local.folder import DataFolder
 from services.local.logfile import LogFile
+from services.local.regions import HUB_DOMAIN, LocalRegion
 from services.local.settings import LocalSettings
 from services.local.sockets import HOST, listening, url_of
 from services.local.supervisor import Stage, Supervisor
@@ -61,6 +63,7 @@ class System:
         port: int,
         traffic: bool,
         tell: Callable[[str], None],
+        regions: tuple[str, ...] = (),
     ) -> None:
         """Bind the sockets and write nats-server's configuration; nothing is started.
 
@@ -75,20 +78,34 @@ class System:
         # The children hold the other end: see services.local.leash.
         self._leash_pipe, self._leash_end = os.pipe()
         self._nats_port, self._monitor_port = free_port(), free_port()
+        self._regions = [LocalRegion.bind(name) for name in regions]
+        # Where the regions' nats-servers join.
+        self._leaf_port = free_port() if regions else None
         secret = settings.jwt_hs256_secret or folder.secret()
         self._secret = secret
         # What the payment provider of this run signs with.
         self.webhook_secret = settings.payment_webhook_secret or new_webhook_secret()
         self.mint = Mint(secret, settings.jwt_issuer, settings.jwt_audience)
-        served = [self._service(name) for name in _SERVICES]
+        served = [self._service(name, self._sockets[name]) for name in _SERVICES]
+        served += [
+            self._service(name, listener, region)
+            for region in self._regions
+            for name, listener in region.sockets.items()
+        ]
+        stores = [self._nats(), *(self._region_nats(region) for region in self._regions)]
         driven = [self._traffic()] if traffic else []
-        self.supervisor = Supervisor([Stage([self._nats()]), Stage(served, self._make_streams), Stage(driven)])
+        self.supervisor = Supervisor([Stage(stores), Stage(served, self._make_streams), Stage(driven)])
 
     @property
     def addresses(self) -> Addresses:
         """Where everything is, known before it is there."""
         at = {name: url_of(listener) for name, listener in self._sockets.items()}
         return Addresses(**at, nats=f"nats://{HOST}:{self._nats_port}")
+
+    @property
+    def regions(self) -> dict[str, dict[str, str]]:
+        """Where each region is."""
+        return {region.name: region.addresses() for region in self._regions}
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         """Run until the supervisor is told to stop.
@@ -101,6 +118,8 @@ class System:
         finally:
             for listener in self._sockets.values():
                 listener.close()
+            for region in self._regions:
+                region.close()
             os.close(self._leash_pipe)
             os.close(self._leash_end)
 
@@ -118,27 +137,35 @@ class System:
         return Child(program, log, leash_pipe=self._leash_pipe, tell=self._tell)
 
     def _nats(self) -> Child:
-        config = write_config(self._folder.nats, self._nats_port, self._monitor_port)
+        options = hub_options(HUB_DOMAIN, self._leaf_port) if self._leaf_port is not None else ()
+        config = write_config(self._folder.nats, self._nats_port, self._monitor_port, *options)
+        return self._nats_server("nats", config, self._monitor_port)
+
+    def _region_nats(self, region: LocalRegion) -> Child:
+        config = region.configure(self._folder.path / f"nats-{region.name}", self._leaf_port or 0)
+        return self._nats_server(f"nats-{region.name}", config, region.monitor_port)
+
+    def _nats_server(self, name: str, config: Path, monitor_port: int) -> Child:
         return self._child(
             Program(
-                name="nats",
+                name=name,
                 command=(find_binary(), "-c", str(config)),
                 environment=dict(os.environ),
-                ready_url=f"http://{HOST}:{self._monitor_port}/healthz",
+                ready_url=f"http://{HOST}:{monitor_port}/healthz",
                 files=(self._folder.lock,),
                 stop_seconds=_STOP_SECONDS["nats"],
                 death_signal=signal.SIGTERM,  # enough for it, and it closes its files in order
             )
         )
 
-    def _service(self, name: str) -> Child:
-        listener = self._sockets[name]
+    def _service(self, name: str, listener: socket.socket, region: LocalRegion | None = None) -> Child:
         drain = self._settings.drain_grace_s + self._settings.drain_spread_s if name == "gateway" else 0
+        told = region.environment() if region is not None else {}
         return self._child(
             Program(
-                name=name,
+                name=f"{name}-{region.name}" if region is not None else name,
                 command=(sys.executable, "-m", f"services.{name}"),
-                environment={**self._environment(), "A2A_HTTP_FD": str(listener.fileno())},
+                environment={**self._environment(), **told, "A2A_HTTP_FD": str(listener.fileno())},
                 ready_url=f"{url_of(listener)}/readyz",
                 files=(listener.fileno(),),
                 refusal_code=EXIT_WRONG_SETTING,
@@ -174,6 +201,7 @@ class System:
             "A2A_PAYMENT_WEBHOOK_SECRET": self.webhook_secret,
             "A2A_MARKET_MAX_BYTES": str(settings.market_max_bytes),
             "A2A_REGION": settings.region,
+            "A2A_HUB_DOMAIN": "",
             "A2A_DRAIN_GRACE_S": f"{settings.drain_grace_s:g}",
             "A2A_DRAIN_SPREAD_S": f"{settings.drain_spread_s:g}",
         }

@@ -11,14 +11,28 @@ from services.local.app import Addresses
 from services.local.commands import deal
 from services.local.tokens import HOLDERS
 
+# By region's name: its addresses, by what is there.
+Regions = Mapping[str, Mapping[str, str]]
+_NO_REGIONS: Regions = {}
 
-def as_json(addresses: Addresses, tokens: Mapping[str, str], webhook_secret: str) -> str:
+
+def as_json(
+    addresses: Addresses, tokens: Mapping[str, str], webhook_secret: str, regions: Regions = _NO_REGIONS
+) -> str:
     """One line of JSON."""
-    told = {**asdict(addresses), "tokens": dict(tokens), "payment_webhook_secret": webhook_secret}
+    told: dict[str, object] = {
+        **asdict(addresses),
+        "tokens": dict(tokens),
+        "payment_webhook_secret": webhook_secret,
+    }
+    if regions:
+        told["regions"] = regions
     return json.dumps(told, separators=(",", ":"))
 
 
-def as_text(addresses: Addresses, tokens: Mapping[str, str], webhook_secret: str) -> str:
+def as_text(
+    addresses: Addresses, tokens: Mapping[str, str], webhook_secret: str, regions: Regions = _NO_REGIONS
+) -> str:
     """A page that can be copied from, line by line."""
     event = json.dumps(_event(), separators=(",", ":"))
     watch = {role: _watch(addresses.gateway, f"{role}:{HOLDERS[role]}", tokens[role]) for role in ("buyer", "node")}
@@ -31,7 +45,7 @@ def as_text(addresses: Addresses, tokens: Mapping[str, str], webhook_secret: str
     payments  {addresses.payments}    payments: /openapi.json
     ingest    {addresses.ingest}    publishers of one's own: POST /v1/events
     nats      {addresses.nats}
-
+{"".join(_region(name, at) for name, at in regions.items())}
 Tokens, good for 24 hours:
 
 {"".join(f"  {role:8} {HOLDERS[role]:10} {token}{chr(10)}" for role, token in tokens.items())}
@@ -58,6 +72,12 @@ Contracts of all events: {addresses.gateway}/v1/contracts
 Next: README.md for WebSocket and resume, docs/protocol.md for every detail,
 docs/publishers.md for a service of your own.
 """
+
+
+def _region(name: str, at: Mapping[str, str]) -> str:
+    return (
+        f"\n  Region {name}, with every event of the hub:\n    gateway   {at['gateway']}\n    nats      {at['nats']}\n"
+    )
 
 
 def _event() -> dict[str, object]:

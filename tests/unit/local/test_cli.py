@@ -21,7 +21,8 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     text = capsys.readouterr().out
     assert all(
-        option in text for option in ("--port N", "--data DIR", "--no-traffic", "--json", "A2A_MARKET_MAX_BYTES")
+        option in text
+        for option in ("--port N", "--data DIR", "--regions A,B", "--no-traffic", "--json", "A2A_MARKET_MAX_BYTES")
     )
 
 
