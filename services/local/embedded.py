@@ -75,7 +75,7 @@ def hub_options(name: str, leaf_port: int) -> tuple[str, str]:
 def region_options(name: str, hub_leaf_port: int) -> tuple[str, str]:
     """The same of a region: a leaf node with a JetStream domain of its own."""
     remote = f'urls: ["nats-leaf://127.0.0.1:{hub_leaf_port}"]'
-    return f"domain: {name}", f"server_name: {name}\nleafnodes {{ reconnect: 1, remotes: [{{ {remote} }}] }}"
+    return f"domain: {name}", f'server_name: {name}\nleafnodes {{ reconnect: "1s", remotes: [{{ {remote} }}] }}'
 
 
 class EmbeddedNats:
