@@ -1,7 +1,7 @@
 """The streams, as data: what every NATS site is made equal to (DESIGN decisions 6, 7, 11).
 
-`STREAMS` hold events and have cursors; `STORES` are what services keep beside them, and nothing in these is the
-only copy of a fact: ROUTES can be made again from the events, and a dead letter is a message that is still stored.
+`STREAMS` hold events and have cursors; `STORES` are what services keep beside them. ROUTES can be made again from the
+events, and a dead letter is a message that is still stored; PLAN_SNAPSHOTS alone outlives what it was made of.
 
 Says what is to exist; `services.chassis.jetstream` and `services.relay` make it so.
 """
@@ -55,6 +55,10 @@ PRESENCE = "PRESENCE"
 """The bucket of who is where: a lease of each gateway replica, and its members by channel (contracts.presence)."""
 DEAD_LETTERS = "DEAD_LETTERS"
 """The stream of messages that a reaction gave up on; `dead.<service>.<consumer>`."""
+PLAN_SNAPSHOTS = "PLAN_SNAPSHOTS"
+"""The bucket of plans as they were lately, and as they ended: `<owner>.<plan>`. PLANS forgets, and this does not."""
+PLAN_WORK = "PLAN_WORK"
+"""The stream of turns that executors are to take, one a message to a plan."""
 
 PRESENCE_STORE = StreamSpec(
     f"KV_{PRESENCE}",
@@ -74,6 +78,19 @@ STORES = (
         discard="old",
         mirrored=False,
         last_only=True,
+    ),
+    # Where it is full the plans that ended longest ago go: there are 64 thousand of 8 KiB.
+    StreamSpec(
+        f"KV_{PLAN_SNAPSHOTS}",
+        (f"{BUCKET_SUBJECTS}.{PLAN_SNAPSHOTS}.>",),
+        max_bytes=512 * MIB,
+        discard="old",
+        mirrored=False,
+        last_only=True,
+    ),
+    # A turn may last as long as its message is stored.
+    StreamSpec(
+        PLAN_WORK, ("work.plans",), max_bytes=64 * MIB, max_age_seconds=30 * 24 * 3600, discard="new", mirrored=False
     ),
     StreamSpec(
         DEAD_LETTERS, ("dead.>",), max_bytes=64 * MIB, max_age_seconds=30 * 24 * 3600, discard="old", mirrored=False

@@ -20,6 +20,7 @@ FILES = {
     "requirements-deals.txt": "deals",
     "requirements-orders.txt": "orders",
     "requirements-payments.txt": "payments",
+    "requirements-plans.txt": "plans",
 }
 _ADDRESS = re.compile(r"://|--(index|extra-index|find-links|trusted-host)")
 

@@ -41,15 +41,36 @@ class Aggregate(Generic[State]):
     layout: Layout = MARKET
     # The data field that its events bear as `correlationid`.
     correlation: str = "intent_id"
+    # The tokens of its subjects that bear its id, and its kind where they tell it.
+    id_key: str = "aggregate_id"
+    kind_key: str | None = "aggregate"
+    # How many causes its fold remembers, the latest ones; None: all.
+    remembers: int | None = None
+    # Whether an event is its last, which bears `final`.
+    is_final: Callable[[Any], bool] = lambda _: False
+    # Where its stream forgets: whether a state is over. Then a snapshot is no mere shortcut, and is made at the end.
+    ended: Callable[[State], bool] | None = None
 
     def at(self, aggregate_id: str, **keys: str) -> "Target[State]":
         """The aggregate whose subject has these keys besides: `ORDER.at(order, intent=…, buyer=…, node=…)`."""
-        subject = self.layout.build({**keys, "aggregate": self.kind, "aggregate_id": aggregate_id})
-        return Target(self, subject)
+        return Target(self, self.layout.build({**keys, **self._tokens(aggregate_id)}))
 
     def filter(self, aggregate_id: str) -> str:
         """The wild-card filter that finds an aggregate's subject by its id alone."""
-        return self.layout.filter({"aggregate": self.kind, "aggregate_id": aggregate_id})
+        return self.layout.filter(self._tokens(aggregate_id))
+
+    def is_at(self, subject: str, aggregate_id: str) -> bool:
+        """Whether the subject is one of this kind with this id.
+
+        Raises:
+            InvalidSubject: it is none of the layout.
+        """
+        values = dict(zip(self.layout.tokens, self.layout.parse(subject), strict=True))
+        return all(values[token] == value for token, value in self._tokens(aggregate_id).items())
+
+    def _tokens(self, aggregate_id: str) -> dict[str, str]:
+        kind = {self.kind_key: self.kind} if self.kind_key is not None else {}
+        return {**kind, self.id_key: aggregate_id}
 
 
 @dataclass(frozen=True)
@@ -139,7 +160,17 @@ class Fold(Generic[State]):
         self.count += 1
         if causationid is not None:
             cause = Cause.parse(causationid)
+            self.handled.pop(cause.key, None)
             self.handled[cause.key] = Handled(cause.fingerprint, sequence)
+            most = self.target.aggregate.remembers
+            if most is not None and len(self.handled) > most:
+                del self.handled[next(iter(self.handled))]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing can follow."""
+        ended = self.target.aggregate.ended
+        return ended is not None and self.state is not None and ended(self.state)
 
     def become(self, later: "Fold[State]") -> None:
         """Take over a fold of the same aggregate that has read further."""
@@ -173,3 +204,14 @@ class Views:
 
     states: Mapping[str, Any]
     cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Past(Generic[State]):
+    """An aggregate now, and as it was."""
+
+    now: View[State]
+    # None where its first events have aged out, or it did not exist yet.
+    then: State | None
+    # The sequence of its first event.
+    first: int

@@ -68,14 +68,16 @@ class Publisher:
     def _document(
         self, targets: Sequence[Target[Any]], cause: Cause, data: BaseModel, positions: dict[str, int]
     ) -> dict[str, Any]:
+        kind = self._kind(data)
         document = new_event(
-            self._kind(data),
+            kind,
             data,
             id="-",
             source=self.source,
             time=self.clock(),
             causationid=str(cause),
             traceparent=cause.traceparent,
+            given=self._given(kind, targets[0]),
             registry=self.registry,
         )
         subject = document["subject"]
@@ -86,8 +88,21 @@ class Publisher:
             )
         position = positions[subject] = positions.get(subject, -1) + 1
         correlation = document["data"].get(target.aggregate.correlation)
-        found = {"id": cause.event_id(subject, position), "correlationid": correlation}
+        found = {
+            "id": cause.event_id(subject, position),
+            "correlationid": correlation,
+            "final": target.aggregate.is_final(data) or None,
+        }
         return {**document, **{name: value for name, value in found.items() if value is not None}}
+
+    def _given(self, kind: str, target: Target[Any]) -> dict[str, str]:
+        """The tokens that the data does not tell, from the aggregate's own subject."""
+        contract = self.registry.newest(kind)
+        if contract is None or not contract.given:
+            return {}
+        layout = target.aggregate.layout
+        values = dict(zip(layout.tokens, layout.parse(target.subject), strict=True))
+        return {token: values[token] for token in contract.given if token in values}
 
     def _kind(self, data: BaseModel) -> str:
         kind = self.kinds.get(type(data))

@@ -155,13 +155,17 @@ class Directory:
             return None
         try:
             note = _NOTE.validate_json(answer.data)
-            aggregate.layout.parse(note.subject)
+            is_its_own = aggregate.is_at(note.subject, aggregate_id)
         except (ValidationError, InvalidSubject):
-            note = None
-        if note is None or not note.subject.endswith(f".{key}") or note.epoch != epoch:
+            note, is_its_own = None, False
+        if note is None or not is_its_own or note.epoch != epoch:
             self._log.warning("route_not_usable", key=key)
             return None
         return note
+
+    async def snapshot(self, client: Client, target: Target[Any], epoch: str) -> Note | None:
+        """The note with the aggregate's latest snapshot, where there is a usable one."""
+        return await self.read(client, target.aggregate, target.id, epoch)
 
     async def _search(self, client: Client, aggregate: Aggregate[Any], aggregate_id: str, epoch: str) -> str | None:
         key = key_of(aggregate, aggregate_id)

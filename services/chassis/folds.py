@@ -24,7 +24,7 @@ from services.chassis.streams import NATS_ERRORS
 
 State = TypeVar("State")
 
-_MOST_FOLDS = 10_000
+MOST_FOLDS = 10_000
 # A fold of so many events more than its last snapshot gets another.
 SNAPSHOT_EVENTS = 200
 # What reading fails with where NATS is away or does not answer as it should.
@@ -48,7 +48,10 @@ class Extent:
 class Folds:
     """The folds of one service."""
 
-    def __init__(self, directory: Directory, registry: Registry, metrics: StoreMetrics) -> None:
+    def __init__(
+        self, directory: Directory, registry: Registry, metrics: StoreMetrics, most_folds: int = MOST_FOLDS
+    ) -> None:
+        self._most_folds = most_folds
         self._directory = directory
         self._registry = registry
         self._metrics = metrics
@@ -80,7 +83,7 @@ class Folds:
         """Have it at hand for the next reading."""
         self._folds[fold.target.subject] = fold
         self._folds.move_to_end(fold.target.subject)
-        if len(self._folds) > _MOST_FOLDS:
+        if len(self._folds) > self._most_folds:
             self._folds.popitem(last=False)
 
     async def load(self, client: Client, target: Target[State]) -> Fold[State]:
@@ -109,7 +112,26 @@ class Folds:
     async def confirm(self, client: Client, target: Target[State]) -> tuple[Fold[State], Extent]:
         """The fold with everything that was stored when this was called, and the extent that says so."""
         found = await self.extent(client, target.aggregate.stream, target.subject)
-        return await self.complete(client, target, found.counts.get(target.subject, 0)), found
+        return await self.whole(client, target, found.counts.get(target.subject, 0)), found
+
+    async def whole(self, client: Client, target: Target[State], count: int) -> Fold[State]:
+        """The fold with everything that is stored now, of which `count` events were there a moment ago."""
+        if target.aggregate.ended is None:
+            return await self.complete(client, target, count)
+        # Where events age out, how many there are does not tell how many there were.
+        return await self.reach(client, target, await self._last(client, target) if count else 0)
+
+    async def _last(self, client: Client, target: Target[Any]) -> int:
+        """The sequence of the subject's last event, as the leader tells."""
+        query = {"last_by_subj": target.subject}
+        try:
+            found = await jetstream.request(client, f"STREAM.MSG.GET.{target.aggregate.stream}", query)
+        except JetStreamError as error:
+            if error.code == jetstream.NO_MESSAGE:
+                return 0
+            raise
+        sequence: int = found["message"]["seq"]
+        return sequence
 
     async def complete(self, client: Client, target: Target[State], count: int) -> Fold[State]:
         """The fold with at least so many events; a copy that does not have them yet is asked again."""
@@ -138,17 +160,28 @@ class Folds:
 
     async def as_of(self, client: Client, target: Target[State], count: int, last: int) -> Fold[State]:
         """The fold of the events up to `last`, of which there are at most `count`."""
-        fold = await self.complete(client, target, count)
-        if fold.last <= last:
-            return fold
+        fold = await self.whole(client, target, count)
+        return fold if fold.last <= last else await self.until(client, target, last)
+
+    async def until(self, client: Client, target: Target[State], last: int) -> Fold[State]:
+        """A fold of its own, of the events up to `last`; without a state where the first ones have aged out."""
         older = Fold(target)
         await self._read_on(client, older, last)
         return older
+
+    async def snapshot(self, client: Client, target: Target[Any]) -> None:
+        """Write a snapshot of everything that is stored now, due or not."""
+        fold, _ = await self.confirm(client, target)
+        fold.snapshot_count = -SNAPSHOT_EVENTS
+        await self.note(client, fold)
 
     async def _read_on(self, client: Client, fold: Fold[Any], upto: int | None = None) -> None:
         """Apply what follows, up to `upto`; from a snapshot where there is much of it."""
         target, began_at = fold.target, fold.count
         may_skip = fold.last == 0
+        if may_skip and target.aggregate.ended is not None:
+            may_skip = False
+            await self._skip_ahead(client, fold, upto)
         after, more = fold.last, True
         while more:
             batch = await read_subject(client, target.aggregate.stream, target.subject, after)
@@ -173,21 +206,27 @@ class Folds:
     async def _skip_ahead(self, client: Client, fold: Fold[Any], upto: int | None) -> None:
         target = fold.target
         epoch = self._epochs.get(target.aggregate.stream, "")
-        note = await self._directory.read(client, target.aggregate, target.id, epoch)
+        note = await self._directory.snapshot(client, target, epoch)
         if note is None or note.snapshot is None:
             return
         later = self._codec(target.aggregate).fold(target, note)
         # One of events that are not there would make every append a conflict: the stream says what is true.
-        if later is None or not await has(client, target.aggregate.stream, target.subject, later.last):
+        if later is None or not await self._is_true(client, later):
             self._metrics.snapshots.labels("unusable").inc()
-        elif fold.last < later.last <= (upto or later.last):
+        elif fold.count < later.count and later.last <= (upto or later.last):
             self._metrics.snapshots.labels("used").inc()
             fold.become(later)
 
+    async def _is_true(self, client: Client, fold: Fold[Any]) -> bool:
+        """Whether the stream has the last event of a fold, or had it: what is over may have aged out."""
+        target = fold.target
+        return fold.is_over or await has(client, target.aggregate.stream, target.subject, fold.last)
+
     @staticmethod
     def is_due(fold: Fold[Any]) -> bool:
-        """Whether it has grown enough since its last snapshot for another."""
-        return fold.count - fold.snapshot_count >= SNAPSHOT_EVENTS
+        """Whether it has grown enough since its last snapshot for another, or is over and has none."""
+        since = fold.count - fold.snapshot_count
+        return since >= SNAPSHOT_EVENTS or (since > 0 and fold.is_over)
 
     async def note(self, client: Client, fold: Fold[Any]) -> None:
         """Write where the aggregate is, with a snapshot where its fold is long."""

@@ -29,6 +29,7 @@ from services.chassis.prefix import api_of as api_of
 
 REQUEST_SECONDS = 5.0
 NO_STORAGE = 10047
+NO_MESSAGE = 10037
 _NAME_IN_USE = 10058
 _NOT_FOUND = 10059
 _MIB = 1024**2

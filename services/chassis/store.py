@@ -16,10 +16,10 @@ from nats.aio.client import Client
 from contracts.cursor import Cursor
 from contracts.errors import ErrorCode, Problem, Refused
 from contracts.registry import REGISTRY, Registry
-from services.chassis.aggregates import Aggregate, Cause, Change, Decision, Target, View, Views
+from services.chassis.aggregates import Aggregate, Cause, Change, Decision, Past, Target, View, Views
 from services.chassis.attempt import Attempt, Publisher
 from services.chassis.directory import Directory
-from services.chassis.folds import UNTOLD, Folds
+from services.chassis.folds import MOST_FOLDS, UNTOLD, Folds
 from services.chassis.storemetrics import StoreMetrics
 from services.chassis.streams import Life, Streams
 
@@ -43,12 +43,13 @@ class EventStore:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         ack_seconds: float = 2.0,
         deadline_seconds: float = 10.0,
+        most_folds: int = MOST_FOLDS,
     ) -> None:
         """`source` is what its events bear; everything is answered within `deadline_seconds`."""
         self._streams = streams
         self._directory = directory
         self._metrics = metrics
-        self._folds = Folds(directory, registry, metrics)
+        self._folds = Folds(directory, registry, metrics, most_folds)
         kinds = {contract.model: contract.type for contract in registry if not contract.deprecated}
         self._publisher = Publisher(self._folds, streams, registry, source, clock, metrics, ack_seconds, kinds)
         self._ack_seconds = ack_seconds
@@ -125,6 +126,34 @@ class EventStore:
             client, _ = await self._site(stream)
             fold, extent = await self._folds.confirm(client, target)
             return View(fold.state, Cursor(stream, extent.epoch, max(extent.last, fold.last)))
+
+    async def past(self, target: Target[State], last: int) -> Past[State]:
+        """The aggregate now, and as of the sequence `last`.
+
+        Raises:
+            Refused: `store_unavailable`.
+        """
+        async with self._told():
+            client, _ = await self._site(target.aggregate.stream)
+            fold, extent = await self._folds.confirm(client, target)
+            now = View(fold.state, Cursor(target.aggregate.stream, extent.epoch, max(extent.last, fold.last)))
+            first = fold.first
+            then = await self._folds.until(client, target, last)
+            return Past(now, then.state, first)
+
+    async def snapshot(self, target: Target[Any]) -> None:
+        """Write a snapshot of it as it is now.
+
+        Raises:
+            Refused: `store_unavailable`.
+        """
+        async with self._told():
+            client, _ = await self._site(target.aggregate.stream)
+            await self._folds.snapshot(client, target)
+
+    def release(self, target: Target[Any]) -> None:
+        """Nobody will ask for it soon: it need not be at hand."""
+        self._folds.forget(target)
 
     async def view_all(self, aggregates: Iterable[Aggregate[Any]], subject_filter: str) -> Views:
         """Every aggregate of these kinds, all of one stream, whose subject the filter takes, as of one cursor.

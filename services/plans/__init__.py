@@ -1,0 +1,1 @@
+"""Plans: A2A tasks as event-sourced aggregates, and what executes them."""
