@@ -89,7 +89,7 @@ class Requests:
             for one in subscriptions:
                 # Not `unsubscribe`: that drops what has arrived and was not looked at.
                 with contextlib.suppress(*NATS_ERRORS, TimeoutError):
-                    await asyncio.wait_for(one.drain(), _DRAIN_SECONDS)
+                    await asyncio.wait_for(one.drain(), _DRAIN_SECONDS)  # type: ignore[no-untyped-call]
             if self._in_hand:
                 await asyncio.wait(self._in_hand, timeout=_DRAIN_SECONDS)
             for task in self._in_hand:
