@@ -14,7 +14,7 @@ from contracts.channels import CHANNELS, ID, ChannelKind
 from contracts.errors import ContractError
 from contracts.principal import ROLES
 from contracts.subjects import Layout, is_id
-from contracts.topology import STORES, STREAMS, StreamSpec
+from contracts.topology import FLEET, STORES, STREAMS, StreamSpec
 
 if TYPE_CHECKING:
     from contracts.contract import Contract
@@ -63,7 +63,7 @@ MARKET_DOMAIN = Domain("market", STREAMS, CHANNELS, ROLES)
 
 def _streams(domain: Domain) -> Iterator[str]:
     taken: dict[str, str] = {}
-    for spec in (*domain.streams, *STORES):
+    for spec in (*domain.streams, *STORES, *FLEET):
         if not _STREAM_NAME.fullmatch(spec.name):
             yield f"{spec.name!r} is no name of a stream: capitals, digits and _, 32 at most"
         for name in (spec.name, spec.replay_mirror):

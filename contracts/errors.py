@@ -77,6 +77,8 @@ class ErrorCode(Enum):
     RATE_LIMITED = ("rate_limited", 429, True, "Too many messages; slow down.")
     REPLAY_UNAVAILABLE = ("replay_unavailable", 503, True, "The replay cannot be served just now.")
     DRAINING = ("draining", 503, True, "This gateway is shutting down; reconnect.")
+    OVERLOADED = ("overloaded", 503, True, "This gateway has no room for more connections; come back.")
+    UNAVAILABLE = ("unavailable", 503, True, "This cannot be answered just now; try again.")
     INTERNAL = ("internal", 500, True, "Something went wrong here, not with the request.")
     # Of HTTP alone (PROTOCOL §7): no WebSocket message bears these.
     NOT_FOUND = ("not_found", 404, False, "There is nothing at this address.")
@@ -122,6 +124,23 @@ class ErrorCode(Enum):
         self.status = status
         self.retryable = retryable
         self.message = message
+
+    @property
+    def close_code(self) -> CloseCode:
+        """What closes a WebSocket that cannot go on for this reason."""
+        return _CLOSES.get(self, CloseCode.OVERLOADED)
+
+
+_CLOSES = {
+    ErrorCode.UNAUTHENTICATED: CloseCode.UNAUTHENTICATED,
+    ErrorCode.TOKEN_INVALID: CloseCode.UNAUTHENTICATED,
+    ErrorCode.FORBIDDEN: CloseCode.UNAUTHENTICATED,
+    ErrorCode.TOKEN_EXPIRED: CloseCode.TOKEN_EXPIRED,
+    ErrorCode.REVOKED: CloseCode.REVOKED,
+    ErrorCode.TOO_MANY_CONNECTIONS: CloseCode.CONNECTION_LIMIT,
+    ErrorCode.RATE_LIMITED: CloseCode.RATE,
+    ErrorCode.DRAINING: CloseCode.DRAIN,
+}
 
 
 @dataclass(frozen=True, slots=True)

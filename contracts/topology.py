@@ -2,6 +2,7 @@
 
 `STREAMS` hold events and have cursors; `STORES` are what services keep beside them. ROUTES can be made again from the
 events, and a dead letter is a message that is still stored; PLAN_SNAPSHOTS alone outlives what it was made of.
+`FLEET` is what all services read and no client does: CONTROL says whose tokens are revoked.
 
 Says what is to exist; `services.chassis.jetstream` and `services.relay` make it so.
 """
@@ -108,6 +109,22 @@ def mirror_consumer(region: str) -> str:
 def mirror_deliver(region: str, stream: str) -> str:
     """The subject on which that consumer delivers, over the leaf's link; no stream may take it."""
     return f"mirror.{region}.{stream}"
+
+
+CONTROL = "CONTROL"
+"""The stream of what the whole fleet obeys; mirrored into regions, and no channel reads it."""
+
+FLEET = (
+    # A revocation is kept for as long as it holds. A full stream refuses the next rather than forget one.
+    StreamSpec(
+        CONTROL, ("control.>",), max_bytes=64 * MIB, discard="new", mirrored=False, last_only=True, mark_seconds=0
+    ),
+)
+
+
+def fleet(*, replicas: int = 1) -> tuple[StreamSpec, ...]:
+    """What every service of one site obeys."""
+    return tuple(replace(spec, replicas=replicas) for spec in FLEET)
 
 
 def stores(*, replicas: int = 1) -> tuple[StreamSpec, ...]:

@@ -27,6 +27,7 @@ from services.chassis.keys import (
     read_public_key,
     shared_secret,
 )
+from services.chassis.revocations import Revocations
 
 _LARGEST_TOKEN = 8192
 # Verified tokens that are remembered, by their digest: a client that reconnects brings the one it had. Some 2 MiB.
@@ -57,10 +58,11 @@ class TokenVerifier:
         issuer: str | None = None,
         audience: str | None = None,
         roles: frozenset[str] = ROLES,
+        revocations: Revocations | None = None,
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` judges the times in tokens, `ticks` the age of keys.
+        """`clock` judges the times in tokens, `ticks` the age of keys, `revocations` what else stands against one.
 
         Raises:
             ValueError: `public_key` is no PEM of a supported kind nor a path to one, or `hs256_secret` is a public key.
@@ -74,6 +76,8 @@ class TokenVerifier:
         self._audience = audience
         self._roles = roles
         self._clock = clock
+        # None where nobody is ever revoked: a verifier by itself.
+        self.revocations = revocations
         self._jwks = Jwks(jwks_url, ticks) if jwks_url else None
         # Digest of a token -> its principal and the state of the keys that verified it; the least lately used first.
         self._verified: OrderedDict[bytes, tuple[object, Principal]] = OrderedDict()
@@ -84,9 +88,15 @@ class TokenVerifier:
         """The principal of `token`; fetches the issuer's keys where they are needed.
 
         Raises:
-            Refused: `token_expired` or `token_invalid`.
+            Refused: `token_expired`, `token_invalid` or `revoked`; `unavailable` before revocations have been read.
             KeysUnavailable: the keys cannot be fetched.
         """
+        principal = await self._signed(token)
+        if self.revocations is not None and (problem := self.revocations.judge(principal)) is not None:
+            raise Refused(problem)
+        return principal
+
+    async def _signed(self, token: str) -> Principal:
         held = self._remembered(token)
         if held is not None:
             return held

@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 
 from services.chassis.auth import TokenVerifier
 from services.chassis.http import BoundedHttp
+from services.chassis.revocations import Revocations
 from services.chassis.server import CannotListen, listen, run
 from services.chassis.settings import TokenSettings, described, load, refuse, require_one_of
 from services.chassis.telemetry import configure_logging
@@ -35,7 +36,7 @@ class Errand(Generic[Settings]):
 
 
 def verifier_of(settings: TokenSettings) -> TokenVerifier:
-    """The token verifier that the settings ask for.
+    """The token verifier that the settings ask for; it serves once its `revocations` have been read.
 
     Raises:
         ValueError: the public key is not one, or cannot be read.
@@ -47,6 +48,7 @@ def verifier_of(settings: TokenSettings) -> TokenVerifier:
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
         roles=settings.domains.roles,
+        revocations=Revocations(),
     )
 
 
@@ -56,13 +58,17 @@ def launch(
     build: Callable[[Settings, TokenVerifier, OnFatal], Starlette],
     *,
     description: str,
-    on_signal: Callable[[Starlette], None],
+    on_signal: Callable[[Starlette], None] = lambda app: None,
+    leave: Callable[[Starlette, Callable[[], None]], Callable[[], None]] | None = None,
     graceful_seconds: int,
     http: type[BoundedHttp] = BoundedHttp,
     errand: Errand[Settings] | None = None,
     given: Sequence[str] | None = None,
 ) -> None:
-    """Run service `name` until SIGTERM; `on_signal` is told of it first, with the app that `build` made."""
+    """Run service `name` until SIGTERM; `on_signal` is told of it first, with the app that `build` made.
+
+    Where it is to serve on for a while, `leave` calls its second argument after that, and returns what hurries it.
+    """
     choice = _read_arguments(name, kind, description, errand, given)
     settings = load(kind)
     configure_logging(name, settings.log_level)
@@ -80,7 +86,15 @@ def launch(
         os.kill(os.getpid(), signal.SIGTERM)  # uvicorn ends in order, and the reason is told below
 
     app = build(settings, verifier, on_fatal)
-    run(app, listener, http=http, graceful_seconds=graceful_seconds, on_signal=lambda: on_signal(app))
+
+    def on_leaving(done: Callable[[], None]) -> Callable[[], None]:
+        on_signal(app)
+        if leave is not None and not fatal:  # what cannot go on does not serve on
+            return leave(app, done)
+        done()
+        return done
+
+    run(app, listener, http=http, graceful_seconds=graceful_seconds, leave=on_leaving)
     if fatal:
         refuse(fatal[0])
 

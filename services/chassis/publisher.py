@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -15,11 +16,12 @@ from starlette.applications import Starlette
 from structlog.stdlib import BoundLogger
 
 from contracts.registry import REGISTRY, Registry
-from contracts.topology import stores
+from contracts.topology import fleet, stores
 from contracts.topology import streams as topology
 from services.chassis.auth import TokenVerifier
 from services.chassis.bodies import Bodies
 from services.chassis.commands import COMMAND_EXCEPTION_HANDLERS, Operation, Operations
+from services.chassis.control import ControlReader
 from services.chassis.directory import Directory
 from services.chassis.health import health_routes
 from services.chassis.launch import Errand, OnFatal, launch
@@ -83,7 +85,7 @@ def _make(name: str, settings: Settings, define: Define[Settings]) -> _Made:
     streams = Streams(
         settings.nats_url,
         name=name,
-        specs=(*events, *stores(replicas=settings.stream_replicas)),
+        specs=(*events, *stores(replicas=settings.stream_replicas), *fleet(replicas=settings.stream_replicas)),
         needed=(_STREAM,),
         declare=settings.declares,
         monitor_url=settings.nats_monitor_url,
@@ -121,27 +123,35 @@ def build(
         "a2a_operation_seconds", "Requests.", ["operation", "outcome"], registry=made.metrics, buckets=_SECONDS
     )
     bodies = Bodies(most_bytes=settings.bodies_max_bytes, seconds=settings.body_timeout_s)
+    control = ControlReader(partial(streams.client, 0), verifier.revocations, made.log)
     checks = {
         "nats": streams.nats_failing,
         "streams": streams.streams_failing,
+        "revocations": control.failing,
         "reactions": reactions.failing,
         "draining": lambda: "the service is shutting down" if app.state.draining else None,
     }
     health = health_routes(
         checks,
         made.metrics,
-        lambda: {"region": settings.region, "durability": streams.durability(), "epochs": streams.epochs()},
+        lambda: {
+            "region": settings.region,
+            "durability": streams.durability(),
+            "epochs": streams.epochs(),
+            "revocations": control.facts(),
+        },
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         keeper = _kept(streams.run(), made.log, on_fatal)
         reacting = _kept(reactions.run(), made.log, on_fatal)
+        obeying = _kept(control.run(), made.log, on_fatal)
         try:
             yield
         finally:
             # Reactions first: what they have in hand is still to be stored.
-            for task in (reacting, keeper):
+            for task in (reacting, obeying, keeper):
                 task.cancel()
                 await asyncio.wait([task])
 

@@ -20,6 +20,9 @@ from services.chassis.telemetry import logger
 _BACKLOG = 4096
 EXIT_NOT_STARTED = 3
 
+# Told of the first signal, with what to call once the service may stop; what it returns is called by the second.
+Leave = Callable[[Callable[[], None]], Callable[[], None]]
+
 
 class CannotListen(Exception):
     """The address is taken or not ours; the message is one line that says what to do."""
@@ -60,11 +63,13 @@ def address(listener: socket.socket) -> str:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that tells `on_signal` first and ends with code 0 on SIGTERM and SIGINT."""
+    """uvicorn that leaves as the service says, and ends with code 0 on SIGTERM and SIGINT."""
 
-    def __init__(self, config: uvicorn.Config, on_signal: Callable[[], None] | None) -> None:
+    def __init__(self, config: uvicorn.Config, leave: Leave | None) -> None:
         super().__init__(config)
-        self._on_signal = on_signal
+        self._leave = leave
+        # What has a leaving service wait for nothing more; None before the first signal.
+        self._hurry: Callable[[], None] | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -79,11 +84,16 @@ class _Server(uvicorn.Server):
 
     def _stop(self, number: signal.Signals) -> None:
         if self.should_exit:
-            self.force_exit = self.force_exit or number == signal.SIGINT  # a second Ctrl-C waits for nobody
-            return
+            self.force_exit = self.force_exit or number == signal.SIGINT  # Ctrl-C again waits for nobody
+        elif self._hurry is not None:
+            self._hurry()
+        elif self._leave is None:
+            self._exit()
+        else:
+            self._hurry = self._leave(self._exit)
+
+    def _exit(self) -> None:
         self.should_exit = True
-        if self._on_signal is not None:
-            self._on_signal()
 
 
 def run(
@@ -92,9 +102,9 @@ def run(
     *,
     http: type[BoundedHttp] = BoundedHttp,
     graceful_seconds: int = 3,
-    on_signal: Callable[[], None] | None = None,
+    leave: Leave | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; what is still running then has `graceful_seconds` to end.
+    """Serve until SIGTERM or SIGINT, and as long as `leave` then takes; what still runs has `graceful_seconds` to end.
 
     Raises:
         SystemExit: the app did not start; its log says why.
@@ -112,7 +122,7 @@ def run(
         timeout_keep_alive=30,
     )
     logger("services.chassis.server").info("listening", url=address(listener))
-    server = _Server(config, on_signal)
+    server = _Server(config, leave)
     server.run([listener])
     if not server.started:
         raise SystemExit(EXIT_NOT_STARTED)

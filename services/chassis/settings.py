@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated, Never, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf, IPvAnyNetwork, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -46,6 +46,7 @@ def _domains(value: object) -> object:
 NatsUrl = Annotated[str, AfterValidator(_nats_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_list)]
+Networks = Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_comma_list)]
 Domains = Annotated[InstanceOf[Domain], NoDecode, BeforeValidator(_domains)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 

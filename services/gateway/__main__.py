@@ -30,7 +30,7 @@ def main(given: Sequence[str] | None = None) -> None:
         GatewaySettings,
         _build,
         description="Pushes the events of the streams to WebSocket and SSE clients, to each only what is theirs.",
-        on_signal=lambda app: app.state.replica.drain(),
+        leave=lambda app, done: app.state.leave(done),
         graceful_seconds=_GRACEFUL_SECONDS,
         http=GatewayHttp,
         given=given,

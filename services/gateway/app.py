@@ -2,14 +2,14 @@
 
 import asyncio
 import contextlib
-import itertools
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+from nats.aio.client import Client
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -19,37 +19,54 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from contracts.channels import Channels
 from contracts.errors import Problem, Refused
 from contracts.principal import Principal
+from contracts.revocation import Revocation
 from contracts.topology import PRESENCE_STORE, StreamSpec
+from contracts.topology import fleet as obeyed
 from contracts.topology import streams as topology
-from services.chassis import jetstream
+from services.chassis import jetstream, memory
 from services.chassis.auth import TokenVerifier
+from services.chassis.bodies import Bodies
 from services.chassis.catalogue import catalogue_routes
+from services.chassis.control import ControlReader
 from services.chassis.health import health_routes
 from services.chassis.problems import EXCEPTION_HANDLERS
+from services.chassis.revocations import Revocations
 from services.chassis.telemetry import logger, metrics_registry
 from services.gateway.a2a.facade import a2a_routes
 from services.gateway.bus.decode import Decoder
 from services.gateway.bus.feed import Feed
+from services.gateway.bus.fleet import Fleet
+from services.gateway.bus.gossip import Gossip
 from services.gateway.bus.history import History
 from services.gateway.bus.leases import Leases
 from services.gateway.bus.place import shelves
 from services.gateway.bus.plans import PlanRequests
+from services.gateway.bus.revoking import Revoking
 from services.gateway.bus.signals import SignalLine
 from services.gateway.bus.site import Site
 from services.gateway.core.access import Access
+from services.gateway.core.arrivals import Arrivals
 from services.gateway.core.connection import Connection
+from services.gateway.core.drain import Drain
 from services.gateway.core.log import Life
+from services.gateway.core.memory import MemoryGuard
 from services.gateway.core.replica import Authenticate, Replica, Schedule
 from services.gateway.core.stream import Stream
 from services.gateway.core.wheel import Wheel
 from services.gateway.keeper import Keeper, Runs
 from services.gateway.metrics import gateway_metrics
 from services.gateway.settings import GatewaySettings
+from services.gateway.transports.address import Addresses
+from services.gateway.transports.admin import AdminEndpoints
 from services.gateway.transports.handshake import WebSocketEndpoint
 from services.gateway.transports.http import HttpEndpoints
 from services.gateway.transports.identity import Identity
 from services.gateway.transports.sse import EventsEndpoint
 
+# Of what the control group allows: the rest is for what those who are here already may still need.
+_MEMORY_SHARE = 0.85
+_BODIES_BYTES = 1024 * 1024
+_BODY_SECONDS = 10.0
 _log = logger("services.gateway")
 
 
@@ -60,23 +77,41 @@ def build(settings: GatewaySettings, verifier: TokenVerifier, on_fatal: Callable
     )
     site, replica = Site(settings.hub_domain), _replica(settings, verifier)
     feeds, archives = _streams(settings, specs, site, replica)
+    known = Revocations() if verifier.revocations is None else verifier.revocations
+    control = _control(settings, known, site, replica)
+    gossip = Gossip(site, replica, secrets.token_hex(8), _log)
+    fleet = Fleet(site, replica, gossip, _log)
+    guard = _memory_guard(settings, replica)
+    every = (*specs, *obeyed(replicas=settings.stream_replicas))
     keeper = Keeper(
         replica,
         site,
         feeds,
         archives,
-        _presence(settings, site, replica),
-        specs,
+        [*_presence(settings, site, replica), control, gossip, fleet],
+        every,
         nats_url=settings.nats_url,
         declare=settings.declares,
         log=_log,
     )
     registry = metrics_registry()
-    gateway_metrics(replica, registry)
+    gateway_metrics(replica, gossip, guard, registry)
+    identity = Identity(verifier, settings.allowed_origins)
+    admin = AdminEndpoints(
+        identity,
+        fleet,
+        Revoking(site, known, partial(_on_revoked, replica)),
+        bodies=Bodies(most_bytes=_BODIES_BYTES, seconds=_BODY_SECONDS),
+        wall=time.time,
+        log=_log,
+    )
     app = Starlette(
-        routes=_routes(
-            settings, replica, keeper, PlanRequests(site), Identity(verifier, settings.allowed_origins), registry
-        ),
+        routes=[
+            *_routes(settings, replica, identity),
+            *a2a_routes(replica, identity, PlanRequests(site), settings.public_url),
+            *admin.routes(),
+            *_health(settings, replica, keeper, control, registry),
+        ],
         middleware=[
             Middleware(
                 CORSMiddleware,
@@ -89,8 +124,15 @@ def build(settings: GatewaySettings, verifier: TokenVerifier, on_fatal: Callable
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=partial(_lifespan, keeper, on_fatal),
     )
-    app.state.replica = replica
+    app.state.replica, app.state.gossip = replica, gossip
+    app.state.leave = partial(_leave, replica, settings.drain_grace_s, settings.drain_spread_s)
     return app
+
+
+def _leave(replica: Replica, grace: float, spread: float, done: Callable[[], None]) -> Callable[[], None]:
+    """Begin to leave; `done` is called when nobody is left. What hurries it."""
+    _log.info("draining", connections=len(replica.connections), grace_seconds=grace, spread_seconds=spread)
+    return Drain(replica, grace, spread, done).hurry
 
 
 def _replica(settings: GatewaySettings, verifier: TokenVerifier) -> Replica:
@@ -113,9 +155,16 @@ def _replica(settings: GatewaySettings, verifier: TokenVerifier) -> Replica:
 
 
 def _ids() -> Callable[[], str]:
-    """Names for connections: 16 hexadecimal digits, never twice in a replica and hardly ever in two."""
-    numbers = itertools.count(secrets.randbits(64))
-    return lambda: f"{next(numbers) & 0xFFFF_FFFF_FFFF_FFFF:016x}"
+    """Names for connections: 20 hexadecimal digits, in the order in which they began, over all replicas."""
+    last = 0
+
+    def new_id() -> str:
+        nonlocal last
+        # Milliseconds, which last until the year 2527, and chance: never twice in a replica and hardly ever in two.
+        last = max(last + 1, time.time_ns() // 1_000_000 << 36 | secrets.randbits(36))
+        return f"{last:020x}"
+
+    return new_id
 
 
 def _on_fault(connection: Connection, error: Exception) -> None:
@@ -202,27 +251,60 @@ async def _declare(site: Site, spec: StreamSpec) -> None:
     await jetstream.ensure(site.client, [spec])
 
 
-def _routes(
-    settings: GatewaySettings,
-    replica: Replica,
-    keeper: Keeper,
-    plans: PlanRequests,
-    identity: Identity,
-    registry: CollectorRegistry,
-) -> list[BaseRoute]:
+def _control(settings: GatewaySettings, revocations: Revocations, site: Site, replica: Replica) -> ControlReader:
+    """The reader of revocations; what is revoked closes here at once."""
+
+    async def client() -> Client | None:
+        return site.client if site.is_connected else None
+
+    replica.judge = revocations.judge
+    declare = obeyed(replicas=settings.stream_replicas) if settings.declares else ()
+    return ControlReader(client, revocations, _log, declare=declare, on_revoked=partial(_on_revoked, replica))
+
+
+def _on_revoked(replica: Replica, found: Sequence[Revocation]) -> None:
+    replica.revoke([one.sub for one in found if one.sub], every=any(one.jti for one in found))
+
+
+def _memory_guard(settings: GatewaySettings, replica: Replica) -> MemoryGuard | None:
+    """What keeps new connections out when memory runs short; None where there is no limit."""
+    limit = settings.memory_limit_bytes
+    if limit is None:
+        limit = int((memory.allowed_bytes() or 0) * _MEMORY_SHARE)
+
+    def on_change(over: bool, resident: int) -> None:
+        _log.warning("memory_over_limit" if over else "memory_within_limit", resident=resident, limit=limit)
+
+    return MemoryGuard(replica, limit, memory.resident_bytes, on_change) if limit else None
+
+
+def _routes(settings: GatewaySettings, replica: Replica, identity: Identity) -> list[BaseRoute]:
+    addresses = Addresses(settings.trusted_proxies)
+    arrivals = Arrivals(settings.connect_rate, settings.connect_burst, replica.now)
+    return [
+        WebSocketRoute("/v1/ws", WebSocketEndpoint(replica, identity, addresses, arrivals).accept),
+        Route("/v1/events", EventsEndpoint(replica, identity, addresses, arrivals).get, methods=["GET"]),
+        *HttpEndpoints(replica, identity).routes(),
+        *catalogue_routes(settings.domains),
+    ]
+
+
+def _health(
+    settings: GatewaySettings, replica: Replica, keeper: Keeper, control: ControlReader, registry: CollectorRegistry
+) -> list[Route]:
     checks = {
         "nats": keeper.nats_failing,
         "streams": keeper.feeds_failing,
-        "draining": lambda: "the replica is leaving" if replica.draining else None,
+        "revocations": control.failing,
+        "draining": lambda: "the replica is leaving" if replica.leaving or replica.draining else None,
     }
-    return [
-        WebSocketRoute("/v1/ws", WebSocketEndpoint(replica, identity).accept),
-        Route("/v1/events", EventsEndpoint(replica, identity).get, methods=["GET"]),
-        *HttpEndpoints(replica, identity).routes(),
-        *a2a_routes(replica, identity, plans, settings.public_url),
-        *catalogue_routes(settings.domains),
-        *health_routes(checks, registry, lambda: {"region": settings.region}),
-    ]
+
+    def facts() -> dict[str, object]:
+        # Too much memory is told and is no reason to be unready: what stands here is served, and a balancer that
+        # takes a full fleet out, replica by replica, would leave nobody to serve at all.
+        return {"region": settings.region, "overloaded": replica.overloaded, "revocations": control.facts()}
+
+    return health_routes(checks, registry, facts)
 
 
 @contextlib.asynccontextmanager

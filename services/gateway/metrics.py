@@ -6,15 +6,18 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from services.gateway.core.eventstream import EventStream
+from services.gateway.bus.gossip import Gossip
+from services.gateway.core.memory import MemoryGuard
 from services.gateway.core.replica import Replica
 
 
 class GatewayCollector(Collector):
     """Reads one replica."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, gossip: Gossip, guard: MemoryGuard | None) -> None:
         self._replica = replica
+        self._gossip = gossip
+        self._guard = guard
 
     def collect(self) -> Iterator[Metric]:
         """Every figure, as of now."""
@@ -30,16 +33,27 @@ class GatewayCollector(Collector):
         yield _by("a2a_problems", "Errors told to clients.", "code", tally.problems)
         yield _by("a2a_gaps", "Gaps named to clients.", "reason", tally.gaps)
         yield self._connections()
+        yield from self._fleet()
         yield from self._streams()
 
     def _connections(self) -> Metric:
         family = GaugeMetricFamily("a2a_connections", "Open connections.", labels=["transport"])
         counts = {"websocket": 0, "sse": 0, "a2a": 0}
         for connection in self._replica.connections:
-            counts[connection.TRANSPORT if isinstance(connection, EventStream) else "websocket"] += 1
+            counts[connection.TRANSPORT] += 1
         for transport, count in counts.items():
             family.add_metric([transport], count)
         return family
+
+    def _fleet(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "a2a_replicas", "Replicas that this one knows of, itself too.", 1 + len(self._gossip.members)
+        )
+        yield GaugeMetricFamily("a2a_principals", "Subject ids with a connection here.", len(self._replica.headcount))
+        yield GaugeMetricFamily("a2a_draining", "Whether the replica is leaving.", int(self._replica.leaving))
+        yield GaugeMetricFamily("a2a_overloaded", "Whether memory keeps new ones out.", int(self._replica.overloaded))
+        limit = 0 if self._guard is None else self._guard.limit
+        yield GaugeMetricFamily("a2a_memory_limit_bytes", "Memory above which nobody new is taken; 0 is none.", limit)
 
     def _streams(self) -> Iterator[Metric]:
         high = GaugeMetricFamily("a2a_log_high", "High watermark: last sequence read.", labels=["stream"])
@@ -66,6 +80,6 @@ def _by(name: str, text: str, label: str, counts: dict[str, int]) -> Metric:
     return family
 
 
-def gateway_metrics(replica: Replica, registry: CollectorRegistry) -> None:
+def gateway_metrics(replica: Replica, gossip: Gossip, guard: MemoryGuard | None, registry: CollectorRegistry) -> None:
     """Have `registry` show the replica's figures."""
-    registry.register(GatewayCollector(replica))
+    registry.register(GatewayCollector(replica, gossip, guard))

@@ -1,10 +1,11 @@
 """The gateway's settings (PROTOCOL §9); read once, at the root."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from services.chassis.settings import CommaList, TokenSettings
+from services.chassis.settings import CommaList, Networks, TokenSettings
+from services.gateway.core.headcount import Policy
 from services.gateway.core.limits import Limits
 
 
@@ -28,6 +29,21 @@ class GatewaySettings(TokenSettings):
     )
     max_channels: int = Field(default=128, ge=1, description="channels of one connection")
     max_connections_per_principal: int = Field(default=20, ge=1, description="connections of one subject id")
+    connection_limit_policy: Literal["oldest", "newest"] = Field(
+        default="oldest", description="who stays where a subject id has too many connections: oldest or newest"
+    )
+    connect_rate: float = Field(default=100, ge=0, description="connects a second from one address; 0 is no limit")
+    connect_burst: int = Field(default=1000, ge=1, description="connects at once from one address")
+    trusted_proxies: Networks = Field(
+        default=(), description="addresses or networks of proxies whose X-Forwarded-For is believed, comma-separated"
+    )
+    memory_limit_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="memory above which nobody new is taken; 0 is no limit; by default 85 % of the control group's",
+    )
+    drain_grace_s: float = Field(default=10, ge=0, description="drain: time unready before closing connections")
+    drain_spread_s: float = Field(default=60, ge=0, description="drain: time over which connections are closed")
     client_rate: float = Field(default=20, gt=0, description="messages a second of one WebSocket client")
     client_burst: int = Field(default=40, ge=1, description="messages at once of one WebSocket client")
     log_bytes: int = Field(default=64 * 1024**2, ge=1024**2, description="memory for the tail of each stream")
@@ -73,6 +89,7 @@ class GatewaySettings(TokenSettings):
             task_wait_seconds=self.task_wait_s,
             max_channels=self.max_channels,
             max_connections_per_principal=self.max_connections_per_principal,
+            connection_policy=Policy(self.connection_limit_policy),
             client_rate=self.client_rate,
             client_burst=self.client_burst,
             write_high_bytes=self.write_high_bytes,

@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from starlette.applications import Starlette
 
 from contracts.registry import REGISTRY, Registry
+from contracts.topology import fleet
 from contracts.topology import streams as topology
 from services.chassis.auth import TokenVerifier
 from services.chassis.bodies import Bodies
 from services.chassis.catalogue import catalogue_routes
+from services.chassis.control import ControlReader
 from services.chassis.health import health_routes
 from services.chassis.problems import EXCEPTION_HANDLERS
 from services.chassis.streams import Streams
@@ -30,10 +33,13 @@ def build(settings: IngestSettings, verifier: TokenVerifier, on_fatal: Callable[
     streams = Streams(
         settings.nats_url,
         name="ingest",
-        specs=topology(
-            market_max_bytes=settings.market_max_bytes,
-            replicas=settings.stream_replicas,
-            specs=settings.domains.streams,
+        specs=(
+            *topology(
+                market_max_bytes=settings.market_max_bytes,
+                replicas=settings.stream_replicas,
+                specs=settings.domains.streams,
+            ),
+            *fleet(replicas=settings.stream_replicas),
         ),
         needed=dict.fromkeys(contract.stream for contract in known),
         declare=settings.declares,
@@ -57,15 +63,22 @@ def build(settings: IngestSettings, verifier: TokenVerifier, on_fatal: Callable[
         refused=metrics.refused,
         durability=streams.durability,
     )
+    control = ControlReader(partial(streams.client, 0), verifier.revocations, log)
     checks = {
         "nats": streams.nats_failing,
         "streams": streams.streams_failing,
+        "revocations": control.failing,
         "draining": lambda: "the service is shutting down" if app.state.draining else None,
     }
     health = health_routes(
         checks,
         registry,
-        lambda: {"region": settings.region, "durability": streams.durability(), "epochs": streams.epochs()},
+        lambda: {
+            "region": settings.region,
+            "durability": streams.durability(),
+            "epochs": streams.epochs(),
+            "revocations": control.facts(),
+        },
     )
 
     def on_end(keeper: asyncio.Task[None]) -> None:
@@ -75,13 +88,15 @@ def build(settings: IngestSettings, verifier: TokenVerifier, on_fatal: Callable[
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        keeper = asyncio.create_task(streams.run())
-        keeper.add_done_callback(on_end)
+        running = [asyncio.create_task(streams.run()), asyncio.create_task(control.run())]
+        for task in running:
+            task.add_done_callback(on_end)
         try:
             yield
         finally:
-            keeper.cancel()
-            await asyncio.wait([keeper])
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running)
 
     app: Starlette = Starlette(
         routes=[*events.routes(), *catalogue_routes(settings.domains), *health],

@@ -169,7 +169,7 @@ class System:
                 ready_url=f"{url_of(listener)}/readyz",
                 files=(listener.fileno(),),
                 refusal_code=EXIT_WRONG_SETTING,
-                stop_seconds=max(_STOP_SECONDS[name], drain + 1),
+                stop_seconds=_STOP_SECONDS[name] + drain,
             )
         )
 

@@ -19,6 +19,7 @@ from websockets.asyncio.client import ClientConnection
 
 from services.chassis.launch import verifier_of
 from services.gateway.app import build
+from services.gateway.bus.gossip import Gossip
 from services.gateway.core.replica import Replica
 from services.gateway.settings import GatewaySettings
 from services.gateway.transports.takeover import GatewayHttp
@@ -48,6 +49,7 @@ class Gateway:
     url: str
     # The replica behind it, where it runs in this process.
     replica: Replica | None = None
+    gossip: Gossip | None = None
 
     @property
     def http(self) -> httpx.AsyncClient:
@@ -155,7 +157,7 @@ async def running_gateway(nats_url: str, **changes: Any) -> AsyncIterator[Gatewa
     fatal: list[str] = []
     app: Starlette = build(chosen, verifier_of(chosen), fatal.append)
     async with serving(app, http=GatewayHttp, graceful_seconds=1) as url:
-        gateway = Gateway(url, app.state.replica)
+        gateway = Gateway(url, app.state.replica, app.state.gossip)
         await is_ready(gateway)
         yield gateway
     assert not fatal, fatal
@@ -185,6 +187,8 @@ class GatewayProcess:
             "A2A_HTTP_PORT": str(self.port),
             "A2A_JWT_HS256_SECRET": SECRET,
             "A2A_MARKET_MAX_BYTES": str(MARKET_BYTES),
+            "A2A_DRAIN_GRACE_S": "0",
+            "A2A_DRAIN_SPREAD_S": "0",
             **environment,
         }
         self.process: subprocess.Popen[bytes] | None = None

@@ -23,6 +23,8 @@ from services.gateway.a2a.stream import TaskStream
 from services.gateway.a2a.updates import INTERRUPTED, TERMINAL, Body, state_after, state_of, with_cursor
 from services.gateway.bus.plans import PlanRequests
 from services.gateway.core.access import Grant
+from services.gateway.core.headcount import Holder
+from services.gateway.core.history import Poll
 from services.gateway.core.replay import After, Gap
 from services.gateway.core.replica import Replica
 from services.gateway.core.stream import Stream
@@ -115,14 +117,15 @@ class Operations:
         if sees_nothing or params.configuration.get("returnImmediately") or state_of(answer.task) in _SETTLED:
             return _told(answer)
         grant = self._grant(call, str(answer.task["id"]))
-        self._admit(call.principal)
+        poll = Poll(call.principal, self._replica.new_id(), self._replica.dismiss)
+        self._admit(call.principal, poll)
         try:
-            await self._settled(call, grant, answer)
+            await self._settled(call, grant, answer, poll)
         finally:
-            self._replica.dismiss(call.principal)
+            poll.end()
         return _told(await self._ask(call, GetPlan(str(answer.task["id"]), _history_length(params))))
 
-    async def _settled(self, call: Call, grant: Grant, answer: PlanAnswer) -> None:
+    async def _settled(self, call: Call, grant: Grant, answer: PlanAnswer, poll: Poll) -> None:
         """Until the plan ends or waits for its client; the caller's patience and the gateway's have an end."""
         now = asyncio.get_running_loop().time
         ends_at = now() + self._replica.limits.task_wait_seconds
@@ -130,7 +133,7 @@ class Operations:
         while state not in _SETTLED and (left := ends_at - now()) > 0:
             stream = self._stream(grant)
             page = await read_page(
-                self._replica, call.request, stream, grant, After(cursor), limit=_PAGE_EVENTS, wait=left
+                self._replica, call.request, stream, grant, After(cursor), limit=_PAGE_EVENTS, wait=left, poll=poll
             )
             if page.live and not page.entries:
                 return
@@ -167,14 +170,14 @@ class Operations:
         return await self._streamed(call, begin)
 
     async def _streamed(self, call: Call, begin: Callable[[], Awaitable[PlanAnswer]]) -> Response:
-        self._admit(call.principal)
         events = TaskStream(self._replica, call.principal, call.dialect)
         try:
+            self._admit(call.principal, events)
             answer = await begin()
             grant = self._grant(call, str(answer.task["id"]))
             stream, cursor = self._stream(grant), Cursor.parse(answer.cursor)
-            if events.closed:  # the replica began to leave meanwhile
-                raise Refused(Problem(ErrorCode.DRAINING, retry_after_ms=1000))
+            if events.closed:  # the replica began to leave meanwhile, or the caller is revoked
+                raise Refused(self._replica.judge(call.principal) or Problem(ErrorCode.DRAINING, retry_after_ms=1000))
             events.follow(stream, grant, with_cursor(answer.task, answer.cursor), cursor, _gap(answer))
             await hand_over(call.request, events, self._replica, self._identity)
         except BaseException:
@@ -198,13 +201,10 @@ class Operations:
         if problem is not None:
             raise Refused(problem)
 
-    def _admit(self, principal: Principal) -> None:
-        if self._replica.draining:
-            raise Refused(Problem(ErrorCode.DRAINING, retry_after_ms=1000))
-        if not self._replica.admit(principal):
-            most = self._replica.limits.max_connections_per_principal
-            why = f"{most} connections are allowed for {principal.sub}"
-            raise Refused(Problem(ErrorCode.TOO_MANY_CONNECTIONS, why, 10_000))
+    def _admit(self, principal: Principal, holder: Holder) -> None:
+        problem = self._replica.admit(principal, holder)
+        if problem is not None:
+            raise Refused(problem)
 
     def _stream(self, grant: Grant) -> Stream:
         stream = self._replica.streams[grant.stream]

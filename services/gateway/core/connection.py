@@ -6,10 +6,11 @@ This file never knows a wire format; the hooks at the end of `Connection` do.
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from contracts.cursor import Cursor
 from contracts.errors import Problem
+from contracts.principal import Principal
 from services.gateway.core.access import Grant
 from services.gateway.core.fanout import STEP_BYTES, Part, Types
 from services.gateway.core.log import Entry, Page
@@ -41,6 +42,12 @@ class Connection:
     """What all kinds of client have in common: subscriptions, places, steps."""
 
     __slots__ = ("_schedule", "closed", "readers", "writable")
+
+    # How its client is connected; of kinds that have a client.
+    TRANSPORT: ClassVar[str] = ""
+    # Who it is, and whose: of those that stand among a replica's connections.
+    connection_id: str
+    principal: Principal | None
 
     def __init__(self, schedule: Callable[["Connection"], None]) -> None:
         """`schedule` has `step` called soon, and again for as long as that returns True."""
@@ -342,6 +349,17 @@ class Connection:
     def abandon(self) -> None:
         """Something of this connection raised: let it go without a word, so that its client comes back and resumes."""
         self.release()
+
+    def announce_drain(self, reconnect_in_ms: int) -> None:
+        """The replica is leaving, and `drain` follows in so many milliseconds; not every kind of client is told."""
+
+    def drain(self, *, told: bool = False) -> None:
+        """The replica is leaving: end, so that the client comes back elsewhere; `told`: it knows."""
+        self.abandon()
+
+    def let_go(self) -> None:
+        """An admin closes it; its client may come back."""
+        self.abandon()
 
     # What a kind of client does about it.
 

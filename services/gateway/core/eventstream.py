@@ -61,7 +61,7 @@ class EventStream(Connection):
     def __init__(self, replica: Replica, principal: Principal) -> None:
         super().__init__(replica.schedule.add)
         self.replica = replica
-        self.principal = principal
+        self.principal: Principal = principal
         self.connection_id = replica.new_id()
         # Wheel: when this stream wants to be woken.
         self.due: float | None = None
@@ -251,10 +251,22 @@ class EventStream(Connection):
 
     # The end.
 
-    def drain(self) -> None:
-        """The replica is leaving: tell when to come back, and end."""
+    def drain(self, *, told: bool = False) -> None:
+        """The replica is leaving: tell when to come back, and end; an EventSource cannot be told before."""
         self._write(self.leaving(self.replica.reconnect_in_ms()))
         self._finish("drain")
+
+    def refuse(self, problem: Problem) -> None:
+        """End for this reason; where the response head is not out yet, the endpoint tells it."""
+        self.replica.tally.count(self.replica.tally.problems, problem.code.wire)
+        if self._placed(problem):
+            self.release()
+        else:
+            self._part(problem, self._cursor())
+
+    def let_go(self) -> None:
+        """An admin closes it."""
+        self._finish("admin")
 
     def leave(self) -> None:
         """The client has left, or listens no more: end, with what was written."""
@@ -285,7 +297,7 @@ class EventStream(Connection):
         self.replica.wheel.drop(self)
         if self in self.replica.connections:
             del self.replica.connections[self]
-            self.replica.dismiss(self.principal)
+            self.replica.dismiss(self.principal, self)
 
     def _write(self, data: bytes) -> None:
         if self.closed:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from contracts.cursor import Cursor
 from contracts.errors import Problem
+from contracts.principal import Principal
 from services.gateway.core.connection import Connection
 from services.gateway.core.fanout import Part
 from services.gateway.core.log import Entry
@@ -28,6 +29,29 @@ class HistoryPage:
     # Whether the page reaches the live end.
     live: bool
     gap: Gap | None
+
+
+class Poll:
+    """One history request as it counts among its principal's connections, until its page is sent."""
+
+    __slots__ = ("_dismiss", "connection_id", "principal", "reader")
+
+    def __init__(self, principal: Principal, connection_id: str, dismiss: Callable[[Principal, "Poll"], None]) -> None:
+        self.principal = principal
+        self.connection_id = connection_id
+        self._dismiss = dismiss
+        # While it is read.
+        self.reader: HistoryReader | None = None
+
+    def refuse(self, problem: Problem) -> None:
+        """Answer with this in place of a page; one that is made already is still sent."""
+        self.end()
+        if self.reader is not None:
+            self.reader.give_up(problem)
+
+    def end(self) -> None:
+        """It counts no more. Idempotent."""
+        self._dismiss(self.principal, self)
 
 
 class HistoryReader(Connection):
@@ -101,6 +125,10 @@ class HistoryReader(Connection):
 
     def on_failed(self, subscription: Subscription, problem: Problem) -> None:
         """Answer with the problem."""
+        self.give_up(problem)
+
+    def give_up(self, problem: Problem) -> None:
+        """Answer with the problem. Idempotent."""
         if not self.closed:
             self.release()
             self._done(problem)

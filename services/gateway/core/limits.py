@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from services.gateway.core.headcount import Policy
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -21,6 +23,7 @@ class Limits:
     reconnect_spread_seconds: float = 1.0
     max_channels: int = 128
     max_connections_per_principal: int = 20
+    connection_policy: Policy = Policy.OLDEST
     client_rate: float = 20.0
     client_burst: int = 40
     write_high_bytes: int = 256 * 1024

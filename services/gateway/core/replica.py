@@ -5,13 +5,14 @@ come in here as functions, so that the core can be tested without any of them.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from contracts.errors import Problem
+from contracts.errors import ErrorCode, Problem
 from contracts.principal import Principal
 from services.gateway.core.access import Access
 from services.gateway.core.connection import Connection
+from services.gateway.core.headcount import Headcount, Holder
 from services.gateway.core.history import HistoryReader
 from services.gateway.core.limits import Limits
 from services.gateway.core.parties import Parties
@@ -22,6 +23,10 @@ from services.gateway.core.wheel import Wheel
 
 # Steps in one turn of the loop, so that a reconnect storm does not keep live events waiting.
 _STEPS_A_TURN = 64
+# When who was turned away for what will pass may try again.
+_DRAINING_RETRY_MS = 1000
+_LIMIT_RETRY_MS = 10_000
+_OVERLOADED_RETRY_MS = 5000
 
 Authenticate = Callable[[str, Callable[[Principal | Problem], None]], None]
 
@@ -104,18 +109,23 @@ class Replica:
     random: Callable[[], float]
     new_id: Callable[[], str]
     tally: Tally = field(default_factory=Tally)
-    # How many connections each principal's id has open here.
-    principals: dict[str, int] = field(default_factory=dict)
+    # What stands against a token beside its signature and its end: a revocation.
+    judge: Callable[[Principal], Problem | None] = lambda _: None
     connections: dict[Connection, None] = field(default_factory=dict)
     # History requests under way.
     polls: dict[HistoryReader, None] = field(default_factory=dict)
-    # Set once the replica is leaving; new connections are turned away.
+    # Set once the replica is leaving; for a while it serves as before.
+    leaving: bool = False
+    # Set when it closes its connections; new ones are turned away.
     draining: bool = False
+    # Set while the process holds too much memory for new connections.
+    overloaded: bool = False
     # Who is where, and what they signal.
     presence: Presence = field(init=False)
 
     def __post_init__(self) -> None:
         """Make what stands on the ports."""
+        self.headcount = Headcount(self.limits.max_connections_per_principal, self.limits.connection_policy)
         signals = Signals(self.streams, self.access, Parties(self.streams, self.now), self.wall)
         self.presence = Presence(
             self.new_id(),
@@ -142,18 +152,49 @@ class Replica:
         """When a client of a leaving replica is to come back; spread, so that they do not come as one."""
         return int(self.limits.reconnect_spread_seconds * 1000 * self.random())
 
-    def admit(self, principal: Principal) -> bool:
-        """Count one more connection of `principal`, unless it has too many."""
-        held = self.principals.get(principal.sub, 0)
-        if held >= self.limits.max_connections_per_principal:
-            return False
-        self.principals[principal.sub] = held + 1
-        return True
+    @property
+    def principals(self) -> dict[str, int]:
+        """How many connections each principal's id has open here."""
+        return self.headcount.numbers()
 
-    def dismiss(self, principal: Principal) -> None:
-        """One connection of `principal` fewer."""
-        held = self.principals.get(principal.sub, 0) - 1
-        if held > 0:
-            self.principals[principal.sub] = held
-        else:
-            self.principals.pop(principal.sub, None)
+    def turns_away(self) -> Problem | None:
+        """Why nobody new is taken now."""
+        if self.draining:
+            return Problem(ErrorCode.DRAINING, retry_after_ms=_DRAINING_RETRY_MS)
+        if self.overloaded:
+            return Problem(ErrorCode.OVERLOADED, retry_after_ms=_OVERLOADED_RETRY_MS)
+        return None
+
+    def admit(self, principal: Principal, holder: Holder) -> Problem | None:
+        """Count one more connection of `principal`, or why not; where the newest stay, its oldest one goes for it."""
+        problem = self.turns_away() or self.judge(principal)
+        if problem is not None:
+            return problem
+        if self.headcount.is_full(principal.sub):
+            return self.too_many(principal.sub)
+        self.headcount.add(principal.sub, holder)
+        self.trim(principal.sub, holder)
+        return None
+
+    def too_many(self, sub: str) -> Problem:
+        """What a connection beyond the limit is told."""
+        limit = self.limits.max_connections_per_principal
+        return Problem(
+            ErrorCode.TOO_MANY_CONNECTIONS, f"{limit} connections are allowed for {sub}", retry_after_ms=_LIMIT_RETRY_MS
+        )
+
+    def trim(self, sub: str, but: Holder | None = None) -> None:
+        """Close what this principal's id has too many of, as far as it is this replica's to close."""
+        while (holder := self.headcount.surplus(sub, but)) is not None:
+            holder.refuse(self.too_many(sub))
+
+    def dismiss(self, principal: Principal, holder: Holder) -> None:
+        """One connection of `principal` fewer. Idempotent."""
+        self.headcount.remove(principal.sub, holder)
+
+    def revoke(self, subs: Iterable[str], *, every: bool) -> None:
+        """Close the connections of these ids whose tokens are barred now; with `every`, of all ids."""
+        holders = self.headcount if every else [holder for sub in subs for holder in self.headcount.of(sub)]
+        for holder in holders:
+            if holder.principal is not None and (problem := self.judge(holder.principal)) is not None:
+                holder.refuse(problem)

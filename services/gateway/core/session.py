@@ -5,6 +5,7 @@ knows nothing of sockets, masks or HTTP. A bad message is answered and harms nob
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from contracts import wire
 from contracts.cursor import Cursor
@@ -22,20 +23,12 @@ from services.gateway.core.sink import Sink
 from services.gateway.core.subscription import Subscription
 
 _MALFORMED = {ErrorCode.INVALID_JSON, ErrorCode.INVALID_MESSAGE}
-_CLOSES = {
-    ErrorCode.UNAUTHENTICATED: CloseCode.UNAUTHENTICATED,
-    ErrorCode.TOKEN_INVALID: CloseCode.UNAUTHENTICATED,
-    ErrorCode.FORBIDDEN: CloseCode.UNAUTHENTICATED,
-    ErrorCode.TOKEN_EXPIRED: CloseCode.TOKEN_EXPIRED,
-    ErrorCode.REVOKED: CloseCode.REVOKED,
-    ErrorCode.TOO_MANY_CONNECTIONS: CloseCode.CONNECTION_LIMIT,
-    ErrorCode.DRAINING: CloseCode.DRAIN,
-}
 
 
 class Session(Connection):
     """One WebSocket connection."""
 
+    TRANSPORT: ClassVar[str] = "websocket"
     __slots__ = (
         "_attendance",
         "_beat_at",
@@ -81,8 +74,8 @@ class Session(Connection):
         self._attendance: Attendance | None = None
         replica.connections[self] = None
         replica.tally.count(replica.tally.opened, "websocket")
-        if replica.draining:
-            self.refuse(Problem(ErrorCode.DRAINING))
+        if (away := replica.turns_away()) is not None:
+            self.refuse(away)
         elif principal is not None:
             self._welcome(principal)
         if not self.closed:
@@ -173,9 +166,8 @@ class Session(Connection):
         self.replica.authenticate(message.token, done)
 
     def _welcome(self, principal: Principal, message_id: wire.MessageId = None) -> None:
-        if not self.replica.admit(principal):
-            limit = self.replica.limits.max_connections_per_principal
-            problem = Problem(ErrorCode.TOO_MANY_CONNECTIONS, f"{limit} connections are allowed for {principal.sub}")
+        problem = self.replica.admit(principal, self)
+        if problem is not None:
             return self.refuse(problem, message_id)
         self._bind(principal)
         limits = self.replica.limits
@@ -381,12 +373,21 @@ class Session(Connection):
     def refuse(self, problem: Problem, message_id: wire.MessageId = None) -> None:
         """Tell why, and close with the code that fits."""
         self._error(problem, message_id)
-        self.end(_CLOSES.get(problem.code, CloseCode.OVERLOADED))
+        self.end(problem.code.close_code)
 
-    def drain(self) -> None:
-        """The replica is leaving: tell when to come back, and close."""
-        self._send(wire.drain(self.replica.reconnect_in_ms()))
+    def announce_drain(self, reconnect_in_ms: int) -> None:
+        """The replica is leaving: tell when to come back; until then everything goes on."""
+        self._send(wire.drain(reconnect_in_ms))
+
+    def drain(self, *, told: bool = False) -> None:
+        """Close; where that was not `told` yet, say when to come back."""
+        if not told:
+            self._send(wire.drain(self.replica.reconnect_in_ms()))
         self.end(CloseCode.DRAIN)
+
+    def let_go(self) -> None:
+        """An admin closes it."""
+        self.end(CloseCode.RESYNC)
 
     def end(self, code: CloseCode) -> None:
         """Close from our side: nothing is written after this. Idempotent."""
@@ -412,7 +413,7 @@ class Session(Connection):
         if self in self.replica.connections:
             del self.replica.connections[self]
             if self.principal is not None:
-                self.replica.dismiss(self.principal)
+                self.replica.dismiss(self.principal, self)
 
     def tell(self, frame: bytes) -> bool:
         """Write a frame of presence or of a signal."""

@@ -12,9 +12,11 @@ from starlette.websockets import WebSocket
 from contracts.errors import ErrorCode, Problem, Refused
 from contracts.principal import Principal
 from services.chassis.problems import problem_response
+from services.gateway.core.arrivals import Arrivals
 from services.gateway.core.replica import Replica
 from services.gateway.core.session import Session
 from services.gateway.core.sink import Sink
+from services.gateway.transports.address import Addresses
 from services.gateway.transports.identity import Identity
 from services.gateway.transports.takeover import EXTENSION, SlimProtocol, Upgrade
 from services.gateway.transports.websocket import WebSocketTransport
@@ -23,9 +25,11 @@ from services.gateway.transports.websocket import WebSocketTransport
 class WebSocketEndpoint:
     """The WebSocket route."""
 
-    def __init__(self, replica: Replica, identity: Identity) -> None:
+    def __init__(self, replica: Replica, identity: Identity, addresses: Addresses, arrivals: Arrivals) -> None:
         self._replica = replica
         self._identity = identity
+        self._addresses = addresses
+        self._arrivals = arrivals
 
     async def accept(self, websocket: WebSocket) -> None:
         """Check the handshake and give the transport to a session."""
@@ -33,9 +37,10 @@ class WebSocketEndpoint:
             await websocket.send_denial_response(_forbidden_origin())
             return
         principal: Principal | None = None
-        refusal: Problem | None = None
+        refusal = self._arrivals.refusal(self._addresses.of(websocket))
         try:
-            principal = await self._identity.of_handshake(websocket)
+            if refusal is None:
+                principal = await self._identity.of_handshake(websocket)
         except Refused as refused:
             refusal = refused.problem
         upgrade: Upgrade = websocket.scope["extensions"][EXTENSION]

@@ -2,9 +2,7 @@
 
 import asyncio
 import math
-import re
 from collections.abc import Callable
-from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -14,18 +12,17 @@ from starlette.types import Receive, Scope, Send
 from contracts.errors import ErrorCode, Problem, Refused
 from services.chassis.problems import problem_response
 from services.gateway.core.access import Grant
-from services.gateway.core.history import HistoryPage, HistoryReader
+from services.gateway.core.history import HistoryPage, HistoryReader, Poll
 from services.gateway.core.replay import Earliest, Start, start_of
 from services.gateway.core.replica import Replica
 from services.gateway.core.stream import Stream
 from services.gateway.transports import takeover
 from services.gateway.transports.identity import Identity, cookie_name, is_plain_loopback, token_of
+from services.gateway.transports.parameters import number
 
 _DEFAULT_LIMIT = 100
 _LARGEST_LIMIT = 1000
 _LONGEST_WAIT = 30.0
-# `float` takes more than what a client may mean: underscores, exponents, other scripts' digits.
-_PLAIN_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 # Beside the wait: how long the reading itself may take.
 _READ_SECONDS = 10.0
 _PIECE_BYTES = 64 * 1024
@@ -54,29 +51,25 @@ class HttpEndpoints:
         grant = self._replica.access.grant(principal, request.path_params["channel"])
         if isinstance(grant, Problem):
             raise Refused(grant)
-        limit = int(_number(request, "limit", _DEFAULT_LIMIT, 1, _LARGEST_LIMIT))
-        wait = _number(request, "wait", 0.0, 0.0, _LONGEST_WAIT)
+        limit = int(number(request, "limit", _DEFAULT_LIMIT, 1, _LARGEST_LIMIT))
+        wait = number(request, "wait", 0.0, 0.0, _LONGEST_WAIT)
         start = _start(request)
         stream = self._replica.streams[grant.stream]
         if not stream.is_open:
             raise Refused(
                 Problem(ErrorCode.REPLAY_UNAVAILABLE, "this gateway has not reached the event store yet", 1000)
             )
-        if self._replica.draining:
-            raise Refused(Problem(ErrorCode.DRAINING, retry_after_ms=1000))
-        if not self._replica.admit(principal):
-            most = self._replica.limits.max_connections_per_principal
-            why = f"{most} connections are allowed for {principal.sub}"
-            raise Refused(Problem(ErrorCode.TOO_MANY_CONNECTIONS, why, 1000))
+        poll = Poll(principal, self._replica.new_id(), self._replica.dismiss)
+        problem = self._replica.admit(principal, poll)
+        if problem is not None:
+            raise Refused(problem)
         try:
-            page = await read_page(self._replica, request, stream, grant, start, limit=limit, wait=wait)
+            page = await read_page(self._replica, request, stream, grant, start, limit=limit, wait=wait, poll=poll)
         except BaseException:
-            self._replica.dismiss(principal)
+            poll.end()
             raise
         # The page is the principal's until it is sent, or the client has stopped taking it.
-        return _PageResponse(
-            _page_json(page), self._replica.limits.stall_seconds, partial(self._replica.dismiss, principal)
-        )
+        return _PageResponse(_page_json(page), self._replica.limits.stall_seconds, poll.end)
 
     # The session cookie.
 
@@ -119,7 +112,15 @@ class HttpEndpoints:
 
 
 async def read_page(
-    replica: Replica, request: Request, stream: Stream, grant: Grant, start: Start, *, limit: int, wait: float
+    replica: Replica,
+    request: Request,
+    stream: Stream,
+    grant: Grant,
+    start: Start,
+    *,
+    limit: int,
+    wait: float,
+    poll: Poll,
 ) -> HistoryPage:
     """One page from `start`; at the live end, and with nothing read, the first event within `wait` seconds.
 
@@ -133,7 +134,7 @@ async def read_page(
         if not answered.done():
             answered.set_result(outcome)
 
-    reader = HistoryReader(replica.schedule.add, limit, wait > 0, done)
+    reader = poll.reader = HistoryReader(replica.schedule.add, limit, wait > 0, done)
     replica.polls[reader] = None
     patience = loop.call_later(wait, reader.hurry) if wait else None
     response: takeover.Response = request.scope["extensions"][takeover.EXTENSION]
@@ -150,6 +151,7 @@ async def read_page(
         response.when_half_closed(None)
         del replica.polls[reader]
         reader.release()
+        poll.reader = None
     if isinstance(outcome, Problem):
         raise Refused(outcome)
     return outcome
@@ -176,16 +178,6 @@ class _PageResponse(Response):
             scope["extensions"][takeover.EXTENSION].abort()
         finally:
             self._on_end()
-
-
-def _number(request: Request, name: str, default: float, least: float, most: float) -> float:
-    text = request.query_params.get(name)
-    if text is None:
-        return default
-    value = float(text) if _PLAIN_NUMBER.fullmatch(text) else math.nan
-    if not least <= value <= most or (isinstance(default, int) and value != int(value)):
-        raise Refused(Problem(ErrorCode.INVALID_PARAMETER, f"{name} is a number from {least:g} to {most:g}"))
-    return value
 
 
 def _start(request: Request) -> Start:

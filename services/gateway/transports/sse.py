@@ -16,11 +16,13 @@ from contracts.errors import ErrorCode, Problem, Refused
 from contracts.principal import Principal
 from services.chassis.problems import problem_response
 from services.gateway.core.access import Grant
+from services.gateway.core.arrivals import Arrivals
 from services.gateway.core.eventstream import EventStream, first_bytes, parting
 from services.gateway.core.log import Page
 from services.gateway.core.replay import After, Answer, Last, NeedNewest, Now, Start, start_of
 from services.gateway.core.replica import Replica
 from services.gateway.core.stream import Stream
+from services.gateway.transports.address import Addresses
 from services.gateway.transports.identity import Identity
 from services.gateway.transports.takeover import EXTENSION, Response, SlimProtocol
 
@@ -38,6 +40,8 @@ _RETRY = {
     ErrorCode.TOO_MANY_CONNECTIONS,
     ErrorCode.REPLAY_UNAVAILABLE,
     ErrorCode.DRAINING,
+    ErrorCode.OVERLOADED,
+    ErrorCode.UNAVAILABLE,
     ErrorCode.TOKEN_EXPIRED,
     ErrorCode.INTERNAL,
 }
@@ -124,12 +128,17 @@ async def hand_over(request: Request, events: EventStream, replica: Replica, ide
 class EventsEndpoint:
     """`GET /v1/events`."""
 
-    def __init__(self, replica: Replica, identity: Identity) -> None:
+    def __init__(self, replica: Replica, identity: Identity, addresses: Addresses, arrivals: Arrivals) -> None:
         self._replica = replica
         self._identity = identity
+        self._addresses = addresses
+        self._arrivals = arrivals
 
     async def get(self, request: Request) -> HttpResponse:
         """Check, subscribe, and give the transport to the stream."""
+        too_soon = self._arrivals.refusal(self._addresses.of(request))
+        if too_soon is not None:
+            return self._refuse(too_soon)
         try:
             principal = await self._identity.of_request(request)
             stream, grants, start, types, on_gap = self._asked(request, principal)
@@ -141,11 +150,14 @@ class EventsEndpoint:
                     start = After(stream.log.life.cursor(min(finals.values()) - 1))
             if request.method == "HEAD":
                 return HttpResponse(headers={name.decode(): value.decode() for name, value in _HEAD})
-            self._admit(principal)
         except Refused as refused:
             return self._refuse(refused.problem)
         events = EventStream(self._replica, principal)
         try:
+            problem = self._replica.admit(principal, events)
+            if problem is not None:
+                events.release()
+                return self._refuse(problem)
             # What may be refused for good needs a status, and that is known once the start is placed.
             placed = self._placement(events) if on_gap == "refuse" or isinstance(start, Last) else None
             events.begin(stream, grants, start, types, on_gap, finals=finals)
@@ -158,15 +170,6 @@ class EventsEndpoint:
             events.release()
             raise
         return TakenOver()
-
-    def _admit(self, principal: Principal) -> None:
-        if self._replica.draining:
-            raise Refused(Problem(ErrorCode.DRAINING, retry_after_ms=1000))
-        if not self._replica.admit(principal):
-            limit = self._replica.limits.max_connections_per_principal
-            raise Refused(
-                Problem(ErrorCode.TOO_MANY_CONNECTIONS, f"{limit} connections are allowed for {principal.sub}", 10_000)
-            )
 
     def _placement(self, events: EventStream) -> "asyncio.Future[Problem | None]":
         placed: asyncio.Future[Problem | None] = asyncio.get_running_loop().create_future()

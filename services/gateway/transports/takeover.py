@@ -114,6 +114,11 @@ class Response:
         self._cycle = cycle
 
     @property
+    def peer(self) -> str | None:
+        """The address at the other end of the connection, whatever any header says."""
+        return self._http.client[0] if self._http.client else None
+
+    @property
     def is_half_closed(self) -> bool:
         """Whether the client has closed its side: it gets an answer, and no stream."""
         return self._http.is_half_closed
@@ -155,6 +160,11 @@ class Upgrade:
         # What the client sent behind its request, without waiting.
         self._rest = rest
         self._answered = False
+
+    @property
+    def peer(self) -> str | None:
+        """As `Response.peer`."""
+        return self._http.client[0] if self._http.client else None
 
     def start(self) -> None:
         """Check the handshake (RFC 6455 §4.2.1) and route it; reading stops until it is answered."""

@@ -279,7 +279,7 @@ async def test_a_draining_gateway_tells_its_streams_when_to_come_back(nats_serve
         await blocks.read_until("live")
         assert gateway.replica is not None
         for connection in list(gateway.replica.connections):
-            connection.drain()  # type: ignore[attr-defined]  # of every kind that has a client
+            connection.drain()
         told = await blocks.read_until("drain")
         assert "retry" in told[0]
         assert json.loads(told[-1]["data"]).keys() == {"reconnect_in_ms"}

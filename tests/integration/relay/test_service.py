@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from contracts.topology import stores, streams
+from contracts.topology import fleet, stores, streams
 from services.chassis.jetstream import StreamMissing, ensure, request, state
 from services.chassis.server import listen
 from services.local.embedded import EmbeddedNats
@@ -105,7 +105,7 @@ async def test_status_is_a_table_and_changes_nothing(fresh_nats: EmbeddedNats, c
     code, table, _ = await run("--status", **environment(fresh_nats))
     assert code == 1
     assert re.search(r"^MARKET +missing", table, re.MULTILINE)
-    await ensure(client, (*streams(market_max_bytes=64 * MIB), *stores()))
+    await ensure(client, (*streams(market_max_bytes=64 * MIB), *stores(), *fleet()))
     await client.request("market.i.b.n.order.o1", b"{}")
     code, table, _ = await run("--status", **environment(fresh_nats))
     assert code == 0

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -43,7 +43,14 @@ def main() -> None:
         refuse(str(error))
     print(address(listener), flush=True)
     app = Starlette(routes=[Route("/pid", pid), Route("/never", never)], lifespan=lifespan)
-    run(app, listener, graceful_seconds=1, on_signal=lambda: print("told of the signal", flush=True))
+
+    def leave(done: Callable[[], None]) -> Callable[[], None]:
+        print("told of the signal", flush=True)
+        if "LINGERS" not in os.environ:
+            done()
+        return done
+
+    run(app, listener, graceful_seconds=1, leave=leave)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ def listen(
 ) -> tuple[EventStream, FakeSink]:
     """An admin's event stream, its first bytes read."""
     who = principal()
-    world.replica.admit(who)
     events, sink = EventStream(world.replica, who), FakeSink(high)
+    assert world.replica.admit(who, events) is None
     sink.client = events
     grants = tuple(world.grant(channel) for channel in channels)
     events.begin(world.replica.streams[grants[0].stream], grants, start or Now(), types, on_gap)
@@ -139,8 +139,8 @@ def test_while_it_replays_the_position_is_where_the_replay_stands(world: World) 
 
 def test_an_expired_token_ends_the_stream_with_a_problem_worth_a_retry(world: World) -> None:
     soon = world.clock.wall() + 5
-    world.replica.admit(principal())
     events, sink = EventStream(world.replica, principal(expires_at=soon)), FakeSink()
+    world.replica.admit(principal(), events)
     events.begin(world.market.stream, (world.grant("order:o1"),), Now(), None, "notify")
     events.attach(sink)
     world.pass_time(34)
@@ -164,8 +164,8 @@ def test_a_stream_whose_client_never_takes_the_rest_is_cut_off(world: World) -> 
 
 
 def test_a_problem_before_the_head_is_told_to_who_waits_and_nothing_is_kept(world: World) -> None:
-    world.replica.admit(principal())
     events = EventStream(world.replica, principal())
+    world.replica.admit(principal(), events)
     told: list[Problem | None] = []
     events.on_placed = told.append
     start = After(world.market.stream.log.life.cursor(7))
@@ -176,8 +176,8 @@ def test_a_problem_before_the_head_is_told_to_who_waits_and_nothing_is_kept(worl
 
 
 def test_who_waits_for_the_placement_is_told_once(world: World) -> None:
-    world.replica.admit(principal())
     events = EventStream(world.replica, principal())
+    world.replica.admit(principal(), events)
     told: list[Problem | None] = []
     events.on_placed = told.append
     events.begin(world.market.stream, (world.grant("order:o1"),), Now(), None, "refuse")
@@ -284,8 +284,8 @@ def test_a_plan_that_ended_before_the_cursor_is_not_waited_for(world: World) -> 
     world.publish("plan.b.p1", final=True)
     world.publish("plan.b.p2")
     who = principal()
-    world.replica.admit(who)
     events, sink = EventStream(world.replica, who), FakeSink()
+    world.replica.admit(who, events)
     grants = (world.grant("plan:p1"), world.grant("plan:p2"))
     start = After(world.plans.stream.log.life.cursor(1))
     events.begin(world.plans.stream, grants, start, None, "notify", finals={"plan:p1": 1})

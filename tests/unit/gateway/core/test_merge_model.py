@@ -58,8 +58,8 @@ class Merge(RuleBasedStateMachine):
         self.live = 0
         self.sink = FakeSink(data.draw(st.sampled_from([200, 600, 10**9])))
         who = principal()
-        self.world.replica.admit(who)
         self.stream = self.sink.client = EventStream(self.world.replica, who)
+        self.world.replica.admit(who, self.stream)
         grants = tuple(self.world.grant(channel) for channel in channels)
         self.stream.begin(self.archive.stream, grants, begin, None, "notify")
         if start == "last":

@@ -2,7 +2,7 @@ from typing import Any
 
 from services.gateway.core.connection import Connection
 from services.gateway.core.replica import Schedule
-from tests.harness.core import FakeLoop, World, principal
+from tests.harness.core import FakeLoop
 
 
 class Hungry(Connection):
@@ -75,15 +75,3 @@ def test_one_that_raises_is_abandoned_and_the_others_get_their_turn() -> None:
     assert broken.closed
     assert log == [1, 1]
     assert [one for one, _ in faults] == [broken]
-
-
-def test_a_principals_connections_are_counted_up_to_a_limit_and_forgotten() -> None:
-    world = World()
-    limit, who = world.limits.max_connections_per_principal, principal("b1", "buyer")
-    assert [world.replica.admit(who) for _ in range(limit + 1)] == [True] * limit + [False]
-    for _ in range(limit):
-        world.replica.dismiss(who)
-    assert world.replica.principals == {}
-    world.replica.dismiss(who)
-    assert world.replica.principals == {}
-    assert world.replica.admit(who)
