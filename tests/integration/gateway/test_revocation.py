@@ -28,7 +28,7 @@ from tests.harness.waiting import until
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # What a token bears that was issued before any revocation here.
-OLD = {"iat": int(time.time()) - 60}
+OLD: dict[str, Any] = {"iat": int(time.time()) - 60}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
