@@ -34,6 +34,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     begins: bool = False
     # It is leaving: what it still has is about to come back elsewhere, and counts no more.
     leaving: bool = False
+    # Its last word.
+    gone: bool = False
 
 
 class AskWhole(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

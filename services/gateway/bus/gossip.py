@@ -27,6 +27,7 @@ LEASE_SECONDS = 3.0
 _THERE_SECONDS = 1.0
 # Between two questions to the same replica.
 _ASK_AGAIN_SECONDS = 1.0
+_LAST_WORD_SECONDS = 0.3
 _COUNTS_A_MESSAGE = 2000
 _FAILURES = (nats.errors.Error, NotConnected, OSError)
 
@@ -65,12 +66,17 @@ class Gossip:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while is_wanted():
-            try:
-                await self._turn(self._site.client)
-            except _FAILURES:
-                self._there_at = 0.0  # told again as soon as NATS is there
-            await asyncio.sleep(TURN_SECONDS)
+        try:
+            while is_wanted():
+                try:
+                    await self._turn(self._site.client)
+                except _FAILURES:
+                    self._there_at = 0.0  # told again as soon as NATS is there
+                await asyncio.sleep(TURN_SECONDS)
+        finally:
+            with contextlib.suppress(*_FAILURES):
+                await self._site.client.publish(COUNTS, self._message({}, gone=True))
+                await self._site.client.flush(_LAST_WORD_SECONDS)
 
     async def _turn(self, client: Client) -> None:
         await self._listen(client)
@@ -107,7 +113,9 @@ class Gossip:
         for place, part in enumerate(_parts(whole) or [{}]):
             await client.publish(counts_for(asker), self._message(part, whole=True, begins=place == 0))
 
-    def _message(self, counts: dict[str, Told], *, whole: bool = False, begins: bool = False) -> bytes:
+    def _message(
+        self, counts: dict[str, Told], *, whole: bool = False, begins: bool = False, gone: bool = False
+    ) -> bytes:
         return msgspec.json.encode(
             Counts(
                 replica=self.name,
@@ -117,6 +125,7 @@ class Gossip:
                 whole=whole,
                 begins=begins,
                 leaving=self._replica.draining,
+                gone=gone,
             )
         )
 
@@ -141,6 +150,9 @@ class Gossip:
             self._log.warning("not_gossip", error=str(error))
             return
         if told.replica == self.name:
+            return
+        if told.gone:
+            self._forget(told.replica)
             return
         member = self.members.get(told.replica)
         if member is None:
@@ -169,8 +181,13 @@ class Gossip:
             for member in self.members.values():
                 member.until = now + LEASE_SECONDS
         for name in [name for name, member in self.members.items() if member.until <= now]:
-            self._log.info("replica_left", replica=name, region=self.members.pop(name).region)
-            self._headcount.forget(name)
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        member = self.members.pop(name, None)
+        if member is not None:
+            self._log.info("replica_left", replica=name, region=member.region)
+        self._headcount.forget(name)
 
 
 def _parts(counts: dict[str, Told]) -> list[dict[str, Told]]:
