@@ -76,7 +76,7 @@ class Gossip:
         finally:
             with contextlib.suppress(*_FAILURES):
                 await self._site.client.publish(COUNTS, self._message({}, gone=True))
-                await self._site.client.flush(_LAST_WORD_SECONDS)
+                await self._site.client.flush(_LAST_WORD_SECONDS)  # type: ignore[arg-type]  # annotated as int, waited as seconds
 
     async def _turn(self, client: Client) -> None:
         await self._listen(client)
