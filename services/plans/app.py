@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
 from structlog.stdlib import BoundLogger
 
-from contracts.topology import stores
+from contracts.topology import fleet, stores
 from contracts.topology import streams as topology
 from services.chassis.auth import TokenVerifier
+from services.chassis.control import ControlReader
 from services.chassis.health import health_routes
 from services.chassis.launch import OnFatal
 from services.chassis.problems import EXCEPTION_HANDLERS
@@ -58,9 +60,11 @@ def build(settings: PlansSettings, verifier: TokenVerifier, on_fatal: OnFatal) -
         metrics=metrics,
         log=log,
     )
+    control = ControlReader(partial(streams.client, 0), verifier.revocations, log)
     checks = {
         "nats": streams.nats_failing,
         "streams": streams.streams_failing,
+        "revocations": control.failing,
         "work": worker.failing,
         "requests": requests.failing,
         "draining": lambda: "the service is shutting down" if app.state.draining else None,
@@ -68,14 +72,19 @@ def build(settings: PlansSettings, verifier: TokenVerifier, on_fatal: OnFatal) -
     health = health_routes(
         checks,
         metrics,
-        lambda: {"region": settings.region, "durability": streams.durability(), "epochs": streams.epochs()},
+        lambda: {
+            "region": settings.region,
+            "durability": streams.durability(),
+            "epochs": streams.epochs(),
+            "revocations": control.facts(),
+        },
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         keeper = _kept(streams.run(), log, on_fatal)
         # The connection goes last: what the others have in hand is still to be stored.
-        others = [_kept(one, log, on_fatal) for one in (requests.run(), worker.run(), sweep.run())]
+        others = [_kept(one, log, on_fatal) for one in (control.run(), requests.run(), worker.run(), sweep.run())]
         try:
             yield
         finally:
@@ -104,7 +113,7 @@ def _streams(settings: PlansSettings, log: BoundLogger) -> Streams:
     return Streams(
         settings.nats_url,
         name=NAME,
-        specs=(*events, *stores(replicas=settings.stream_replicas)),
+        specs=(*events, *stores(replicas=settings.stream_replicas), *fleet(replicas=settings.stream_replicas)),
         needed=("PLANS",),
         declare=settings.declare,
         monitor_url=settings.nats_monitor_url,

@@ -266,6 +266,7 @@ def test_below_the_log_a_party_is_found_in_the_archive_and_remembered(world: Wor
 
 def test_a_strangers_no_is_not_asked_again_for_a_while(world: World) -> None:
     world.forget_below(1)
+    asked = -1
     for _ in range(3):
         stranger = Person(world, principal("b2", "buyer"))
         stranger.ask(op="subscribe", channel="order:o1", presence=True)
