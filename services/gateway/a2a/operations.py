@@ -5,6 +5,7 @@ nobody else. Decides when a stream begins and when a blocking call has its answe
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,7 @@ from services.gateway.transports.sse import TakenOver, hand_over
 
 _SETTLED = TERMINAL | INTERRUPTED
 _PAGE_EVENTS = 100
+_CAPITAL = re.compile(r"[A-Z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +74,6 @@ class IdParams(msgspec.Struct):
     id: str
 
 
-class ListParams(ListPlans, rename="camel", frozen=True):
-    """A2A's ListTasksRequest."""
-
-
 class Operations:
     """What one gateway does for A2A's clients."""
 
@@ -96,10 +94,9 @@ class Operations:
         self._grant(call, params.id)
         return _told(await self._ask(call, CancelPlan(params.id)))
 
-    async def list(self, call: Call, params: ListParams) -> Body:
+    async def list(self, call: Call, asked: ListPlans) -> Body:
         """A page of the caller's tasks."""
         self._see_all(call)
-        asked = ListPlans(**{name: getattr(params, name) for name in ListPlans.__struct_fields__})
         page = await self._plans.ask(asked, PlansAnswer, call.token, call.traceparent)
         return {
             "tasks": [with_cursor(task, page.cursor) for task in page.tasks],
@@ -243,6 +240,17 @@ def _cursor(text: str) -> Cursor:
 def _history_length(params: SendParams) -> int | None:
     length: object = params.configuration.get("historyLength")
     return length if isinstance(length, int) else None
+
+
+def list_params(found: Mapping[str, Any]) -> ListPlans:
+    """A2A's ListTasksRequest, whose names in JSON are the contract's with capitals for underscores.
+
+    Raises:
+        Failed: it is none.
+    """
+    named = {_CAPITAL.sub(r"_\g<0>", name).lower(): value for name, value in found.items()}
+    read: ListPlans = read_params(named, ListPlans)
+    return read
 
 
 def read_params(found: Mapping[str, Any], kind: type[Any]) -> Any:

@@ -13,9 +13,9 @@ from services.gateway.a2a.operations import (
     Call,
     GetParams,
     IdParams,
-    ListParams,
     Operations,
     SendParams,
+    list_params,
     read_params,
 )
 from services.gateway.a2a.replies import Requests, answered, reply
@@ -76,7 +76,7 @@ class RestEndpoints:
         return sent
 
     async def _list(self, call: Call) -> Response:
-        asked = read_params(dict(call.request.query_params), ListParams)
+        asked = list_params(dict(call.request.query_params))
         return reply(_DIALECT.answer("tasks", await self._operations.list(call, asked)))
 
     async def _get(self, call: Call) -> Response:

@@ -13,9 +13,9 @@ from services.gateway.a2a.operations import (
     Call,
     GetParams,
     IdParams,
-    ListParams,
     Operations,
     SendParams,
+    list_params,
     read_params,
 )
 from services.gateway.a2a.replies import Requests, answered, reply
@@ -98,7 +98,7 @@ class RpcEndpoint:
         return reply(call.dialect.answer("task", await self._operations.get(call, asked)))
 
     async def _list(self, call: Call, params: Params) -> Response:
-        return reply(call.dialect.answer("tasks", await self._operations.list(call, read_params(params, ListParams))))
+        return reply(call.dialect.answer("tasks", await self._operations.list(call, list_params(params))))
 
     async def _cancel(self, call: Call, params: Params) -> Response:
         return reply(call.dialect.answer("task", await self._operations.cancel(call, read_params(params, IdParams))))

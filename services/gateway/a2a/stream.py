@@ -45,7 +45,7 @@ class TaskStream(EventStream):
         self._plan, self._context = str(task["id"]), str(task.get("contextId", ""))
         self._tell(Update("task", task, state_of(task)), cursor)
         if gap is not None:
-            self._name(gap)
+            self._name(gap, cursor)
         if self._state in TERMINAL:
             self._finish("end")
         else:
@@ -81,12 +81,12 @@ class TaskStream(EventStream):
 
     def on_gap(self, subscription: Subscription, gap: Gap) -> None:
         """Name it and end: what is missing may be the plan's end, and who subscribes again is told the task anew."""
-        self._name(gap)
+        self._name(gap, gap.to)
         self._part(Problem(ErrorCode.REPLAY_UNAVAILABLE, "events are missing; subscribe again"))
 
-    def _name(self, gap: Gap) -> None:
+    def _name(self, gap: Gap, at: Cursor) -> None:
         self.replica.tally.count(self.replica.tally.gaps, gap.reason)
-        self._tell(gap_update(self._plan, self._context, self._state, gap), gap.to)
+        self._tell(gap_update(self._plan, self._context, self._state, gap, at), at)
 
     def _tell(self, update: Update, cursor: Cursor) -> None:
         self._state = update.state

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from contracts.cursor import Cursor
 from services.gateway.core.log import Entry
 from services.gateway.core.replay import Gap
 
@@ -61,10 +62,10 @@ def state_after(entry: Entry, state: str) -> str:
     return state_of(_data(entry) or {}) or state
 
 
-def gap_update(plan: str, context: str, state: str, gap: Gap) -> Update:
-    """A status update that tells of nothing but a gap: events in (from, to] may be missing."""
+def gap_update(plan: str, context: str, state: str, gap: Gap, at: Cursor) -> Update:
+    """A status update that tells of a gap alone: events in (from, to] may be missing; its client is `at` then."""
     named = {"reason": gap.reason, "from": gap.start, "to": str(gap.to)}
-    return Update("statusUpdate", _status(plan, context, state, {"cursor": str(gap.to), "gap": named}), state)
+    return Update("statusUpdate", _status(plan, context, state, {"cursor": str(at), "gap": named}), state)
 
 
 def state_of(status_bearer: Mapping[str, Any]) -> str:
@@ -92,7 +93,7 @@ def _error(data: Mapping[str, Any], plan: str, state: str, cursor: str) -> Body:
     context = str(data.get("contextId", ""))
     body = _status(plan, context, state, {"cursor": cursor, "error": told})
     body["status"]["message"] = {
-        "messageId": cursor,
+        "messageId": f"error-{cursor}",
         "role": "ROLE_AGENT",
         "taskId": plan,
         "contextId": context,

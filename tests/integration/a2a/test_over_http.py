@@ -1,0 +1,401 @@
+"""What goes over the wire: versions, numbered errors, limits, gaps, and streams that end before their plan does."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from services.local.embedded import EmbeddedNats
+from tests.harness.a2acalls import A2aCaller, body_of, error_of
+from tests.harness.events import fresh
+from tests.harness.gateway import Gateway, running_gateway
+from tests.harness.planner import Planner, artifact, status
+from tests.harness.tokens import bearer, token
+from tests.harness.waiting import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+NOT_FOUND = (200, -32001, "TASK_NOT_FOUND")
+
+
+async def test_the_card_is_there_for_everybody_and_says_where_it_was_asked(gateway: Gateway, nats_server: str) -> None:
+    async with gateway.http as client:
+        answer = await client.get("/.well-known/agent-card.json")
+        assert answer.json()["supportedInterfaces"][0]["url"] == f"{gateway.url}/a2a"
+        assert answer.headers["cache-control"] == "no-store"
+    async with running_gateway(nats_server, public_url="https://a2a.example") as named, named.http as client:
+        answer = await client.get("/.well-known/agent-card.json")
+        assert answer.json()["supportedInterfaces"][0]["url"] == "https://a2a.example/a2a"
+        assert answer.headers["cache-control"] == "public, max-age=300"
+
+
+async def test_each_block_bears_its_cursor_twice_and_the_stream_closes_at_the_end(
+    gateway: Gateway, planner: Planner
+) -> None:
+    owner = fresh("buyer")
+    plan = await planner.begin(owner)
+    async with A2aCaller(gateway, owner).follow(plan) as blocks:
+        assert blocks.answer.headers["content-type"] == "text/event-stream"
+        assert blocks.answer.headers["x-accel-buffering"] == "no"
+        first = await blocks.read()
+        cursors = await planner.publish(artifact(plan, owner, "one"), status(plan, owner, "FAILED", "no"))
+        told = [await _next(blocks) for _ in range(2)]
+        assert await blocks.read() == {}
+    assert body_of(first)["task"]["metadata"]["cursor"] == first["id"]
+    assert [block["id"] for block in told] == cursors
+    assert [body_of(block)["artifactUpdate"]["metadata"]["cursor"] for block in told[:1]] == cursors[:1]
+    assert body_of(told[1])["statusUpdate"]["status"]["state"] == "TASK_STATE_FAILED"
+
+
+async def test_a_quiet_stream_gets_comments_alone(gateway: Gateway, planner: Planner) -> None:
+    owner = fresh("buyer")
+    plan = await planner.begin(owner)
+    async with A2aCaller(gateway, owner).follow(plan) as blocks:
+        await blocks.read()
+        heard = await anext(blocks._pieces)
+        assert heard == b": hb\n"
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.0.3", "1"])
+async def test_a_request_may_speak_any_patch_of_1_0(gateway: Gateway, version: str) -> None:
+    caller = A2aCaller(gateway, fresh("buyer"))
+    assert error_of(await caller.rpc("GetTask", {"id": "p1"}, version=version)) == NOT_FOUND
+    answer = await caller.rest("GET", f"/tasks/p1?A2A-Version={version}", headers={"A2A-Version": ""})
+    assert error_of(answer) == (404, 404, "TASK_NOT_FOUND")
+
+
+@pytest.mark.parametrize("version", ["0.3", "0.3.0", ""])
+async def test_without_a_version_it_is_0_3(gateway: Gateway, version: str) -> None:
+    caller = A2aCaller(gateway, fresh("buyer"))
+    assert error_of(await caller.rpc("tasks/get", {"id": "p1"}, version=version)) == NOT_FOUND
+    for method in ("GetTask", "SubscribeToTask"):
+        told = error_of(await caller.rpc(method, {"id": "p1"}, version=version))
+        assert told == (200, -32009, "VERSION_NOT_SUPPORTED")
+    answer = await caller.rest("GET", "/tasks/p1", headers={"A2A-Version": version})
+    assert error_of(answer) == (400, 400, "VERSION_NOT_SUPPORTED")
+
+
+@pytest.mark.parametrize("version", ["2.0", "1.1", "0.2.5", "one", "1.0; drop"])
+async def test_another_version_is_refused_as_such(gateway: Gateway, version: str) -> None:
+    caller = A2aCaller(gateway, fresh("buyer"))
+    assert error_of(await caller.rpc("GetTask", {"id": "p1"}, version=version))[1] == -32009
+    assert error_of(await caller.rest("GET", "/tasks/p1", headers={"A2A-Version": version}))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("body", "number", "request_id"),
+    [
+        (b"{", -32700, None),
+        (b"[" * 100_000, -32700, None),
+        (b'{"a":' * 20_000, -32700, None),
+        (b"\xff", -32700, None),
+        (b'{"jsonrpc":"2.0","id":1,"method":"GetTask","params":{"id":NaN}}', -32700, None),
+        (b"[]", -32600, None),
+        (b'[{"jsonrpc":"2.0","id":1,"method":"GetTask"}]', -32600, None),
+        (b"7", -32600, None),
+        (b"", -32600, None),
+        (b'{"id":1,"method":"GetTask"}', -32600, 1),
+        (b'{"jsonrpc":"1.0","id":"x","method":"GetTask"}', -32600, "x"),
+        (b'{"jsonrpc":"2.0","id":1}', -32600, 1),
+        (b'{"jsonrpc":"2.0","id":1,"method":7}', -32600, 1),
+        (b'{"jsonrpc":"2.0","id":{},"method":"GetTask"}', -32600, None),
+        (b'{"jsonrpc":"2.0","id":true,"method":"GetTask"}', -32600, None),
+        (b'{"jsonrpc":"2.0","id":1.5,"method":"GetTask"}', -32600, None),
+        (b'{"jsonrpc":"2.0","id":1,"method":"DanceTask"}', -32601, 1),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tasks/get","params":{"id":"p"}}', -32601, 1),
+        (b'{"jsonrpc":"2.0","id":1,"method":"GetTask","params":[]}', -32602, 1),
+        (b'{"jsonrpc":"2.0","id":1,"method":"GetTask","params":{}}', -32602, 1),
+        (b'{"jsonrpc":"2.0","id":1,"method":"GetTask","params":{"id":7}}', -32602, 1),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ListTasks","params":{"pageSize":1000}}', -32602, 1),
+        (b'{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{}}', -32602, 1),
+        (b'{"jsonrpc":"2.0","id":1,"method":"SendMessage","params":{"message":"hi"}}', -32602, 1),
+        (b'{"jsonrpc":"2.0","method":"GetTask","params":{"id":"p1"}}', -32001, None),
+        (b'{"jsonrpc":"2.0","id":1,"method":"GetExtendedAgentCard"}', -32004, 1),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ListTaskPushNotificationConfigs","params":{"taskId":"p"}}', -32003, 1),
+    ],
+)
+async def test_a_bad_json_rpc_request_gets_its_number_and_its_id_back(
+    gateway: Gateway, body: bytes, number: int, request_id: Any
+) -> None:
+    answer = await A2aCaller(gateway, fresh("buyer")).post(body, A2A_Version="1.0")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (200, number)
+    assert answer.json()["id"] == request_id
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", "/tasks/p1", (404, "TASK_NOT_FOUND")),
+        ("GET", "/tasks/p.1", (404, "TASK_NOT_FOUND")),
+        ("GET", "/tasks/p1?historyLength=two", (400, "INVALID_PARAMS")),
+        ("GET", "/tasks?pageSize=0", (400, "INVALID_PARAMS")),
+        ("GET", "/tasks?includeArtifacts=perhaps", (400, "INVALID_PARAMS")),
+        ("POST", "/tasks/p1:cancel", (404, "TASK_NOT_FOUND")),
+        ("POST", "/message:send", (400, "INVALID_PARAMS")),
+        ("POST", "/message:stream", (400, "INVALID_PARAMS")),
+        ("GET", "/tasks/p1/pushNotificationConfigs", (400, "PUSH_NOTIFICATION_NOT_SUPPORTED")),
+        ("DELETE", "/tasks/p1/pushNotificationConfigs/c1", (400, "PUSH_NOTIFICATION_NOT_SUPPORTED")),
+        ("GET", "/extendedAgentCard", (400, "UNSUPPORTED_OPERATION")),
+        ("GET", "/dances", (404, "METHOD_NOT_FOUND")),
+        ("PUT", "/tasks/p1", (404, "METHOD_NOT_FOUND")),
+    ],
+)
+async def test_a_bad_rest_request_gets_a_google_status(
+    gateway: Gateway, method: str, path: str, expected: tuple[int, str]
+) -> None:
+    answer = await A2aCaller(gateway, fresh("buyer")).rest(method, path)
+    http, code, reason = error_of(answer)
+    assert (http, code, reason) == (expected[0], expected[0], expected[1])
+
+
+async def test_a_body_that_is_no_object_or_too_large_is_refused(gateway: Gateway) -> None:
+    caller = A2aCaller(gateway, fresh("buyer"))
+    assert error_of(await caller.rest("POST", "/message:send", content=b"[]"))[2] == "INVALID_PARAMS"
+    large = b'{"a":"%b"}' % (b"x" * 300_000)
+    assert error_of(await caller.post(large, A2A_Version="1.0"))[:2] == (413, -32000)
+    for path in ("/message:send", "/tasks/p1:cancel", "/tasks/p1:subscribe"):
+        assert error_of(await caller.rest("POST", path, content=large))[0] == 413
+
+
+async def test_who_asks_is_judged_before_what_is_asked(gateway: Gateway, planner: Planner) -> None:
+    owner = fresh("buyer")
+    plan = await planner.begin(owner)
+    nobody = A2aCaller(gateway, owner)
+    nobody.headers = {}
+    answer = await nobody.post(b"{", A2A_Version="1.0")
+    assert error_of(answer) == (401, -32000, "UNAUTHENTICATED")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert error_of(await nobody.rest("GET", f"/tasks/{plan}"))[0] == 401
+    late = A2aCaller(gateway, owner, expires_in=-100)
+    assert error_of(await late.rpc("GetTask", {"id": plan}))[0] == 401
+
+
+async def test_a_token_that_is_narrowed_sees_the_plans_it_names(gateway: Gateway, planner: Planner) -> None:
+    owner = fresh("buyer")
+    plan, other = await planner.begin(owner), await planner.begin(owner)
+    one = A2aCaller(gateway, owner, channels=[f"plan:{plan}"])
+    assert (await one.rpc("GetTask", {"id": plan})).json()["result"]["id"] == plan
+    for method in ("GetTask", "CancelTask", "SubscribeToTask"):
+        assert error_of(await one.rpc(method, {"id": other}))[0] == 403
+        # What it may not see is refused alike, whether there is such a plan or not.
+        assert (await one.rpc(method, {"id": other})).content == (await one.rpc(method, {"id": "p0"})).content.replace(
+            b"plan:p0", f"plan:{other}".encode()
+        )
+    for method in ("ListTasks", "SendMessage", "SendStreamingMessage"):
+        assert error_of(await one.rpc(method, {"message": {"messageId": "m", "parts": []}}))[0] == 403
+    every = A2aCaller(gateway, owner, channels=["plan:*"])
+    assert (await every.rpc("ListTasks")).json()["result"]["totalSize"] == 2
+
+
+async def test_a_service_may_begin_a_plan_and_sees_none(gateway: Gateway) -> None:
+    service = A2aCaller(gateway, fresh("shop"), "service")
+    message = {"messageId": fresh("m"), "role": "ROLE_USER", "parts": [{"text": "restock"}]}
+    task = (await service.rpc("SendMessage", {"message": message})).json()["result"]["task"]
+    assert task["status"]["state"] == "TASK_STATE_SUBMITTED"
+    assert error_of(await service.rpc("GetTask", {"id": task["id"]}))[0] == 403
+    assert error_of(await service.rpc("SendStreamingMessage", {"message": message}))[0] == 403
+
+
+async def test_an_admin_follows_anybodys_plan(gateway: Gateway, planner: Planner) -> None:
+    owner = fresh("buyer")
+    plan = await planner.begin(owner)
+    async with A2aCaller(gateway, fresh("root"), "admin").follow(plan) as blocks:
+        await blocks.read()
+        await planner.publish(status(plan, owner, "COMPLETED"))
+        assert "statusUpdate" in body_of(await _next(blocks))
+
+
+async def test_push_notifications_in_a_message_are_refused_before_anything_begins(
+    gateway: Gateway, planner: Planner
+) -> None:
+    owner = fresh("buyer")
+    caller = A2aCaller(gateway, owner)
+    message = {"messageId": fresh("m"), "parts": [{"text": "hi"}], "role": "user"}
+    wanted = {"configuration": {"taskPushNotificationConfig": {"url": "https://example.com"}}, "message": message}
+    assert error_of(await caller.rpc("SendMessage", wanted))[1] == -32003
+    wanted = {"configuration": {"pushNotificationConfig": {"url": "https://example.com"}}, "message": message}
+    assert error_of(await caller.rpc("message/send", wanted, version="0.3"))[1] == -32003
+    assert owner not in planner.owners.values()
+
+
+async def test_a_cursor_that_is_none_of_a_plan_is_an_invalid_parameter(gateway: Gateway, planner: Planner) -> None:
+    owner = fresh("buyer")
+    plan = await planner.begin(owner)
+    caller = A2aCaller(gateway, owner)
+    for cursor in ("7", "MARKET.000000001.4", "PLANS.x"):
+        answer = await caller.rpc("SubscribeToTask", {"id": plan}, **{"Last-Event-ID": cursor})
+        assert error_of(answer) == (200, -32602, "INVALID_PARAMS")
+
+
+async def test_a_gap_is_named_after_the_task_and_the_stream_goes_on(gateway: Gateway, planner: Planner) -> None:
+    owner = fresh("buyer")
+    plan = await planner.begin(owner)
+    (seen, now) = await planner.publish(status(plan, owner, "WORKING"), artifact(plan, owner, "one"))
+    planner.gap = {"reason": "expired", "from": seen, "to": now}
+    try:
+        async with A2aCaller(gateway, owner).follow(plan, now) as blocks:
+            task, told = await blocks.read(), await blocks.read()
+            await planner.publish(status(plan, owner, "COMPLETED"))
+            assert "statusUpdate" in body_of(await _next(blocks))
+    finally:
+        planner.gap = None
+    assert "task" in body_of(task)
+    update = body_of(told)["statusUpdate"]
+    assert update["metadata"] == {"cursor": now, "gap": {"reason": "expired", "from": seen, "to": now}}
+    assert update["status"] == {"state": "TASK_STATE_WORKING"}
+
+
+async def test_a_gap_that_reaches_to_the_end_is_told_with_the_ended_task(gateway: Gateway, planner: Planner) -> None:
+    owner = fresh("buyer")
+    plan = await planner.begin(owner)
+    (end,) = await planner.publish(status(plan, owner, "COMPLETED"))
+    planner.gap = {"reason": "expired", "from": "PLANS.000000001.1", "to": end}
+    try:
+        async with A2aCaller(gateway, owner).follow(plan, end) as blocks:
+            told = [body_of(await blocks.read()) for _ in range(2)]
+            assert await blocks.read() == {}
+    finally:
+        planner.gap = None
+    assert [list(one) for one in told] == [["task"], ["statusUpdate"]]
+
+
+async def test_a_stream_that_ends_before_its_plan_says_why(nats_server: str, planner: Planner) -> None:
+    owner = fresh("buyer")
+    plan = await planner.begin(owner)
+    async with running_gateway(nats_server, token_grace_s=0.3) as gateway:
+        replica = gateway.replica
+        assert replica is not None
+        async with A2aCaller(gateway, owner).follow(plan) as blocks:
+            await blocks.read()
+            for connection in list(replica.connections):
+                connection.drain()  # type: ignore[attr-defined]  # of every kind that has a client
+            told = await _next(blocks)
+            assert await blocks.read() == {}
+        assert told["event"] == "error"
+        assert body_of(told)["error"]["details"][0]["metadata"]["code"] == "draining"
+        async with A2aCaller(gateway, owner, expires_in=1).follow(plan) as blocks:
+            await blocks.read()
+            told = await _next(blocks)
+            assert body_of(told)["error"]["details"][0]["metadata"]["code"] == "token_expired"
+            assert body_of(told)["error"]["code"] == 401
+        replica.draining = True
+        caller = A2aCaller(gateway, owner)
+        answer = await caller.rpc("SubscribeToTask", {"id": plan})
+        assert error_of(answer) == (503, -32000, "UNAVAILABLE")
+        assert answer.headers["retry-after"] == "1"
+        replica.draining = False
+        assert not replica.connections
+        assert not replica.principals
+
+
+async def test_streams_and_waiting_calls_are_counted_as_connections(nats_server: str, planner: Planner) -> None:
+    owner = fresh("buyer")
+    plan = await planner.begin(owner)
+    async with running_gateway(nats_server, max_connections_per_principal=1, task_wait_s=1) as gateway:
+        caller = A2aCaller(gateway, owner)
+        message = {"messageId": fresh("m"), "role": "ROLE_USER", "parts": [{"text": "hi"}]}
+        async with caller.follow(plan) as blocks:
+            await blocks.read()
+            for method, params in (("SubscribeToTask", {"id": plan}), ("SendMessage", {"message": message})):
+                answer = await caller.rpc(method, params)
+                assert error_of(answer) == (429, -32000, "TOO_MANY")
+            assert (await caller.rpc("GetTask", {"id": plan})).status_code == 200
+        replica = gateway.replica
+        assert replica is not None
+        await until(lambda: not replica.principals, seconds=1, what="the place is free")
+        # Its time over, a waiting call is answered with the task as it is.
+        task = (await caller.rpc("SendMessage", {"message": message})).json()["result"]["task"]
+        assert task["status"]["state"] == "TASK_STATE_SUBMITTED"
+        assert not replica.principals
+        async with gateway.http as client:
+            text = (await client.get("/metrics")).text
+        assert 'a2a_connections_opened_total{transport="a2a"}' in text
+        assert 'a2a_connections{transport="a2a"} 0.0' in text
+        assert 'a2a_problems_total{code="too_many_connections"} 2.0' in text
+
+
+async def test_what_the_plans_service_refuses_is_told_as_it_refuses(gateway: Gateway, planner: Planner) -> None:
+    owner = fresh("buyer")
+    caller = A2aCaller(gateway, owner)
+    message = {"message": {"messageId": fresh("m"), "role": "ROLE_USER", "parts": []}}
+    for code, details, expected in (
+        ("invalid_message", {"field": "/message/parts"}, (200, -32602, "INVALID_PARAMS")),
+        ("conflict", {}, (409, -32000, "CONFLICT")),
+        ("revoked", {}, (403, -32000, "FORBIDDEN")),
+        ("a_code_of_tomorrow", {}, (200, -32603, "INTERNAL_ERROR")),
+    ):
+        planner.refusals["start"] = {"code": code, "message": "no", "retryable": False, "details": details}
+        try:
+            for method in ("SendMessage", "SendStreamingMessage"):
+                assert error_of(await caller.rpc(method, message)) == expected
+        finally:
+            planner.refusals.clear()
+    assert gateway.replica is not None
+    assert not gateway.replica.connections
+
+
+async def test_a_trace_goes_along_to_the_plans_service(gateway: Gateway, planner: Planner) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    await A2aCaller(gateway, fresh("buyer")).rpc("ListTasks", traceparent=trace)
+    assert planner.traces[-1] == trace
+
+
+async def test_without_a_plans_service_a_retry_is_advised(fresh_nats: EmbeddedNats) -> None:
+    async with running_gateway(fresh_nats.url) as alone:
+        caller = A2aCaller(alone, fresh("buyer"))
+        for method in ("GetTask", "SubscribeToTask"):
+            answer = await caller.rpc(method, {"id": "p1"})
+            assert error_of(answer) == (503, -32000, "UNAVAILABLE")
+            assert answer.json()["error"]["data"][0]["metadata"]["code"] == "plans_unavailable"
+            assert answer.headers["retry-after"] == "1"
+        fresh_nats.stop()
+        assert error_of(await caller.rest("GET", "/tasks"))[0] == 503
+        assert alone.replica is not None
+        assert not alone.replica.principals
+
+
+async def test_a_cookie_serves_a_page_of_an_allowed_origin(gateway: Gateway, planner: Planner) -> None:
+    owner = fresh("buyer")
+    plan = await planner.begin(owner)
+    cookie = {"Cookie": f"a2a_session={token(owner, 'buyer')}", "A2A-Version": "1.0"}
+    async with gateway.http as client:
+        own = await client.get(f"/a2a/tasks/{plan}", headers={**cookie, "Origin": gateway.url})
+        assert own.json()["id"] == plan
+        other = await client.get(f"/a2a/tasks/{plan}", headers={**cookie, "Origin": "https://evil.example"})
+        assert other.status_code == 403
+
+
+async def test_a_client_that_hangs_up_leaves_nothing(gateway: Gateway, planner: Planner) -> None:
+    owner = fresh("buyer")
+    plan = await planner.begin(owner)
+    replica = gateway.replica
+    assert replica is not None
+    message = {"messageId": fresh("m"), "role": "ROLE_USER", "parts": [{"text": "hi"}]}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "SendMessage", "params": {"message": message}}).encode()
+    head = "".join(f"{name}: {value}\r\n" for name, value in {**bearer(owner, "buyer"), "A2A-Version": "1.0"}.items())
+    asks = (
+        f"POST /a2a HTTP/1.1\r\nhost: x\r\n{head}content-length: {len(body)}\r\n\r\n".encode() + body,
+        f"GET /a2a/tasks/{plan}:subscribe HTTP/1.1\r\nhost: x\r\n{head}\r\n".encode(),
+        f"GET /a2a/tasks/{plan}:subscribe HTTP/1.0\r\nhost: x\r\n{head}\r\n".encode(),
+    )
+    for ask in asks:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+        writer.write(ask)
+        await until(lambda: replica.principals.get(owner), what="it is served")
+        writer.transport.abort()
+        await until(lambda: not replica.principals.get(owner), seconds=1, what="it is released")
+        del reader
+    assert not replica.connections
+    assert not replica.polls
+    async with gateway.http as client:
+        headers = {**bearer(owner, "buyer"), "A2A-Version": "1.0"}
+        answer = await client.head(f"/a2a/tasks/{plan}:subscribe", headers=headers)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert (await client.head("/a2a/tasks/p0:subscribe", headers=headers)).status_code == 404
+
+
+async def _next(blocks: Any) -> dict[str, str]:
+    """The next block, without the comments before it."""
+    found: dict[str, str] = await blocks.read()
+    return found
