@@ -38,6 +38,8 @@ class Decoder:
                 "not_an_event", stream=self._stream, sequence=sequence, subject=subject, error=str(error)[:200]
             )
             return None
+        if read.final:  # nothing follows on this subject
+            self._keys.pop(subject, None)
         return Entry(life, sequence, time_ns, keys, read.type, read.final, read.payload)
 
     def _remember(self, subject: str) -> tuple[str, ...]:

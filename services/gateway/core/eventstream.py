@@ -114,6 +114,11 @@ class EventStream(Connection):
         if waited and self.writable and not self.closed:
             self.resume()
 
+    def detach(self) -> None:
+        """The sink is gone: leave everything behind, the sink too, so that neither holds the other any more."""
+        self.release()
+        self._sink = None
+
     # What the connection tells (hooks).
 
     def on_subscribed(self, subscription: Subscription, cursor: Cursor, gap: Gap | None) -> None:

@@ -66,7 +66,7 @@ class EventStreamTransport(SlimProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Gone; everything it held is released now."""
         super().connection_lost(exc)
-        self._stream.release()
+        self._stream.detach()
 
     def pause_writing(self) -> None:
         """The client does not keep up."""

@@ -81,7 +81,15 @@ class GatewayHttp(BoundedHttp):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         cycle.scope["extensions"] = {EXTENSION: Response(self, cycle)}  # type: ignore[dict-item]  # ours, not of ASGI
-        super()._start_asgi_task(cycle, app)
+
+        async def run(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await app(scope, receive, send)
+            finally:
+                # Else connection, cycle and scope hold each other, until the collector comes, which is seldom.
+                scope.pop("extensions", None)
+
+        super()._start_asgi_task(cycle, run)
 
     def _should_upgrade_to_ws(self) -> bool:
         return True

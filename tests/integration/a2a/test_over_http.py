@@ -10,7 +10,7 @@ from services.local.embedded import EmbeddedNats
 from tests.harness.a2acalls import A2aCaller, body_of, error_of
 from tests.harness.events import fresh
 from tests.harness.gateway import Gateway, running_gateway
-from tests.harness.planner import Planner, artifact, status
+from tests.harness.planner import Planner, artifact, planning, status
 from tests.harness.tokens import bearer, token
 from tests.harness.waiting import until
 
@@ -258,6 +258,21 @@ async def test_a_gap_that_reaches_to_the_end_is_told_with_the_ended_task(gateway
     finally:
         planner.gap = None
     assert [list(one) for one in told] == [["task"], ["statusUpdate"]]
+
+
+async def test_a_gap_that_opens_under_a_follower_is_named_and_ends_the_stream(fresh_nats: EmbeddedNats) -> None:
+    async with running_gateway(fresh_nats.url) as gateway, planning(fresh_nats.url) as planner:
+        plan = await planner.begin("b1")
+        async with A2aCaller(gateway, "b1").follow(plan) as blocks:
+            await blocks.read()
+            await planner.market.remake("PLANS")
+            gap, why = await _next(blocks), await _next(blocks)
+            assert await blocks.read() == {}
+        assert body_of(gap)["statusUpdate"]["metadata"]["gap"]["reason"] == "recreated"
+        assert why["event"] == "error"
+        assert body_of(why)["error"]["status"] == "UNAVAILABLE"
+        assert gateway.replica is not None
+        assert not gateway.replica.connections
 
 
 async def test_a_stream_that_ends_before_its_plan_says_why(nats_server: str, planner: Planner) -> None:

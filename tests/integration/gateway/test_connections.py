@@ -1,11 +1,14 @@
 """Odd ways to hold a connection get a correct answer and leave nothing behind."""
 
 import asyncio
+import gc
 import json
 
 import httpx
 import pytest
 
+from services.gateway.core.eventstream import EventStream
+from services.gateway.transports.takeover import GatewayHttp
 from tests.harness.events import event, fresh
 from tests.harness.gateway import Gateway
 from tests.harness.marketplace import Marketplace
@@ -248,3 +251,22 @@ async def test_the_head_of_an_event_stream_is_as_promised_and_its_first_bytes_co
         assert first.startswith(b"retry: ")
         assert 2000 <= int(first.split(b"\n")[0].removeprefix(b"retry: ")) <= 3000
         assert first.split(b"\n")[1] == b""
+
+
+async def test_what_a_client_held_goes_with_it_and_waits_for_no_collector(gateway: Gateway) -> None:
+    # The collector looks at old objects seldom, and a gateway that waits for it grows meanwhile.
+    gc.collect()
+    gc.disable()
+    try:
+        async with gateway.events("channel=buyer:b1") as blocks:
+            await blocks.read_until("live")
+            assert _held(EventStream) == 1
+        async with gateway.http as client:
+            assert (await client.get("/livez")).status_code == 200
+        await until(lambda: not _held(EventStream) and not _held(GatewayHttp), what="nothing is left")
+    finally:
+        gc.enable()
+
+
+def _held(kind: type[object]) -> int:
+    return sum(isinstance(one, kind) for one in gc.get_objects())

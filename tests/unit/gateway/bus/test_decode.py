@@ -71,6 +71,14 @@ def test_what_is_no_event_is_counted_and_logged_and_harms_nothing(
     assert decoder.entry(LIFE, 8, 0, SUBJECT, b"{}") is not None
 
 
+def test_the_keys_of_what_has_ended_are_forgotten(decoder: Decoder) -> None:
+    decoder.entry(LIFE, 1, 0, SUBJECT, b"{}")
+    ended = decoder.entry(LIFE, 2, 0, SUBJECT, b'{"final":true}')
+    assert ended is not None
+    assert ended.keys == KEYS.keys("MARKET", SUBJECT)
+    assert not decoder._keys
+
+
 def test_the_keys_of_a_subject_are_remembered_and_the_memory_is_bounded(
     decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

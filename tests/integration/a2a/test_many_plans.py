@@ -1,0 +1,109 @@
+"""Many plans with a follower each: all complete and in order, and nothing of them stays behind."""
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.harness.events import fresh
+from tests.harness.gateway import Gateway, GatewayProcess
+from tests.harness.planner import Planner, artifact, planning, status
+from tests.harness.tokens import token
+from tests.harness.waiting import until
+
+EVENTS = 20
+_AT_ONCE = 100
+
+
+async def follow(gateway: Gateway, plan: str, bearing: str, begun: asyncio.Event) -> list[str]:
+    """What one follower is told after the task, until its stream closes; over a bare socket, since there are many."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+    headers = f"host: x\r\nauthorization: Bearer {bearing}\r\na2a-version: 1.0\r\n"
+    writer.write(f"GET /a2a/tasks/{plan}:subscribe HTTP/1.1\r\n{headers}\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200"), head + await reader.read(500)
+    told = []
+    while line := await reader.readline():
+        if line.startswith(b"data: "):
+            told.append(_said(json.loads(line[6:])))
+            begun.set()
+    writer.close()
+    return told[1:]
+
+
+def _said(update: dict[str, Any]) -> str:
+    if "artifactUpdate" in update:
+        return str(update["artifactUpdate"]["artifact"]["parts"][0]["text"])
+    return "task" if "task" in update else str(update["statusUpdate"]["status"]["state"])
+
+
+async def one_round(gateway: Gateway, planner: Planner, owners: list[str], bearing: dict[str, str]) -> None:
+    """Each owner's plan from its first to its last event, before the eyes of its follower."""
+    plans = {fresh("plan"): owner for owner in owners}
+    await _each([status(plan, owner, "SUBMITTED", "go", role="USER") for plan, owner in plans.items()], planner)
+    begun = {plan: asyncio.Event() for plan in plans}
+    waiting = asyncio.Semaphore(_AT_ONCE)
+
+    async def connected(plan: str) -> "asyncio.Task[list[str]]":
+        async with waiting:
+            following = asyncio.create_task(follow(gateway, plan, bearing[plans[plan]], begun[plan]))
+            opened = asyncio.create_task(begun[plan].wait())
+            await asyncio.wait([following, opened], return_when=asyncio.FIRST_COMPLETED)
+            opened.cancel()
+            return following
+
+    following = await asyncio.gather(*map(connected, plans))
+    for number in range(EVENTS - 1):
+        await _each([artifact(plan, owner, f"step {number}") for plan, owner in plans.items()], planner)
+    await _each([status(plan, owner, "COMPLETED") for plan, owner in plans.items()], planner)
+    wanted = [*(f"step {number}" for number in range(EVENTS - 1)), "TASK_STATE_COMPLETED"]
+    async with asyncio.timeout(60):
+        for told in following:
+            assert await told == wanted
+    planner.stored.clear()
+
+
+async def _each(documents: list[dict[str, Any]], planner: Planner) -> None:
+    for start in range(0, len(documents), _AT_ONCE):
+        await asyncio.gather(*map(planner.publish, documents[start : start + _AT_ONCE]))
+
+
+@pytest.mark.parametrize(
+    ("plans", "rounds"),
+    [pytest.param(50, 2, id="50 plans"), pytest.param(1000, 10, id="1000 plans", marks=pytest.mark.endurance)],
+)
+async def test_every_follower_gets_its_plan_and_then_nothing_is_left(nats_server: str, plans: int, rounds: int) -> None:
+    owners = [fresh("buyer") for _ in range(plans)]
+    bearing = {owner: token(owner, "buyer") for owner in owners}
+    # A small log is full at once, so that what grows after it is something else.
+    process = GatewayProcess(nats_server, A2A_LOG_BYTES=str(1024**2))
+    try:
+        gateway = await process.start()
+        async with planning(nats_server) as planner:
+            sizes = []
+            for _ in range(rounds):
+                await one_round(gateway, planner, owners, bearing)
+                await until(lambda: _nothing_left(gateway), seconds=5, what="the followers are gone")
+                sizes.append(_resident_mib(process))
+            print("resident MiB after each round:", sizes)  # what `task endurance` is run for
+    finally:
+        process.kill()
+    if rounds >= 10:
+        assert sizes[-1] - sizes[2] < 2, sizes
+
+
+async def _nothing_left(gateway: Gateway) -> bool:
+    async with gateway.http as client:
+        text = (await client.get("/metrics")).text
+    gauges = ('a2a_connections{transport="a2a"}', 'a2a_live_keys{stream="PLANS"}', 'a2a_readers{stream="PLANS"}')
+    found = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return all(float(found[name]) == 0 for name in gauges)
+
+
+def _resident_mib(process: GatewayProcess) -> float:
+    assert process.process is not None
+    with open(f"/proc/{process.process.pid}/status") as lines:
+        (kib,) = re.findall(r"VmRSS:\s+(\d+) kB", lines.read())
+    return round(int(kib) / 1024, 1)
