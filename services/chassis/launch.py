@@ -71,7 +71,7 @@ def launch(
     """
     choice = _read_arguments(name, kind, description, errand, given)
     settings = load(kind)
-    configure_logging(name, settings.log_level)
+    configure_logging(name, settings.log_level, settings.region)
     if errand is not None and choice is not None:
         sys.exit(errand.run(settings, choice))
     verifier = _verifier(settings)

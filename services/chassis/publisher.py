@@ -103,7 +103,14 @@ def _make(name: str, settings: Settings, define: Define[Settings]) -> _Made:
     )
     definition = define(settings, Parts(store, metrics, log))
     reactions = Reactions(
-        name, definition.sources, streams, nats_url=settings.nats_url, metrics=metrics, log=log, registry=registry
+        name,
+        definition.sources,
+        streams,
+        nats_url=settings.nats_url,
+        metrics=metrics,
+        log=log,
+        registry=registry,
+        domain=settings.hub_domain,
     )
     return _Made(streams, reactions, definition, metrics, log)
 

@@ -109,11 +109,14 @@ class Reactions:
         metrics: CollectorRegistry,
         log: BoundLogger,
         registry: Registry = REGISTRY,
+        domain: str = "",
     ) -> None:
+        """`domain`: of the hub's JetStream, in a region; the consumers are there."""
         self._service = service
         self._sources = sources
         self._streams = streams
         self._nats_url = nats_url
+        self._domain = domain
         self._registry = registry
         self._log = log
         self._outcomes = Counter(
@@ -240,6 +243,7 @@ class Reactions:
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.25,  # type: ignore[arg-type]  # annotated as int, slept as seconds
             error_cb=self._on_error,
+            **({"js_options": {"domain": self._domain}} if self._domain else {}),
         )
         for source in self._sources:
             for aggregate, subject in source.filters(self._registry).items():

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from structlog.typing import Processor
 
 
-def configure_logging(service: str, level: str) -> None:
+def configure_logging(service: str, level: str, region: str = "local") -> None:
     """One JSON line an event on standard error (coloured text on a terminal); the standard library's loggers too."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -38,7 +38,7 @@ def configure_logging(service: str, level: str) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for chatty in ("httpx", "httpcore"):
         logging.getLogger(chatty).setLevel(logging.WARNING)  # one line a request, with its URL
-    structlog.contextvars.bind_contextvars(service=service)
+    structlog.contextvars.bind_contextvars(service=service, region=region)
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:

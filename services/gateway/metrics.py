@@ -22,6 +22,9 @@ class GatewayCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every figure, as of now."""
         tally = self._replica.tally
+        site = GaugeMetricFamily("a2a_site_info", "Which region this replica is in; always 1.", labels=["region"])
+        site.add_metric([self._replica.region], 1)
+        yield site
         yield CounterMetricFamily("a2a_deliveries", "Events written to clients.", tally.deliveries)
         yield CounterMetricFamily("a2a_feed_events", "Events read from the streams' ends.", tally.feed_events)
         yield CounterMetricFamily("a2a_feed_resets", "Times a feed had to make its consumer again.", tally.feed_resets)

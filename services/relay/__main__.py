@@ -71,7 +71,7 @@ def main(given: Sequence[str] | None = None) -> int:
     """Run as told by the command line; the exit code."""
     options = _arguments(given)
     settings = load(RelaySettings)
-    configure_logging("relay", settings.log_level)
+    configure_logging("relay", settings.log_level, settings.region)
     if options.status:
         return asyncio.run(_connected(settings, lambda client: _status(client, settings)))
     if options.new_epoch:
