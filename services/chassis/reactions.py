@@ -243,7 +243,7 @@ class Reactions:
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.25,  # type: ignore[arg-type]  # annotated as int, slept as seconds
             error_cb=self._on_error,
-            **({"js_options": {"domain": self._domain}} if self._domain else {}),
+            js_options={"domain": self._domain} if self._domain else None,
         )
         for source in self._sources:
             for aggregate, subject in source.filters(self._registry).items():
