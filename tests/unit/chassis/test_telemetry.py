@@ -41,6 +41,7 @@ def test_an_event_is_one_json_line_on_standard_error_with_service_logger_level_a
         "event": "connected",
         "connection": "c1",
         "service": "gateway",
+        "region": "local",
         "logger": "services.somewhere",
         "level": "info",
     }
