@@ -8,6 +8,7 @@ from pathlib import Path
 
 from contracts.topology import StreamSpec, streams
 from services.chassis.jetstream import connect
+from services.chassis.tasks import is_wanted
 from services.chassis.telemetry import logger
 from services.local.embedded import EmbeddedNats, free_port, hub_options, region_options
 from services.relay.regions import RegionReconciler
@@ -61,7 +62,7 @@ class Sites:
         reconciler = RegionReconciler(client, specs, region=name, hub_domain=HUB)
 
         async def look() -> None:
-            while True:
+            while is_wanted():  # a request may swallow the cancellation
                 await asyncio.sleep(interval_seconds)
                 with contextlib.suppress(Exception):
                     await reconciler.round()
