@@ -100,6 +100,20 @@ STORES = (
     PRESENCE_STORE,
 )
 
+CANARY = "CANARY"
+"""The stream of canaries: no events, but what gateways in regions time their way from the hub by."""
+
+CANARIES = (
+    StreamSpec(
+        CANARY,
+        ("canary.>",),
+        max_bytes=1 * MIB,
+        max_age_seconds=DUPLICATE_WINDOW_SECONDS,
+        discard="old",
+        mirrored=False,
+    ),
+)
+
 
 def mirror_consumer(region: str) -> str:
     """The durable consumer at the hub that a region's mirror of a stream is fed through."""
@@ -130,6 +144,11 @@ def fleet(*, replicas: int = 1) -> tuple[StreamSpec, ...]:
 def stores(*, replicas: int = 1) -> tuple[StreamSpec, ...]:
     """What publishers keep beside the streams of one site."""
     return tuple(replace(spec, replicas=replicas) for spec in STORES)
+
+
+def canaries(*, replicas: int = 1) -> tuple[StreamSpec, ...]:
+    """What is mirrored into each region beside the events, to measure how far away it is."""
+    return tuple(replace(spec, replicas=replicas) for spec in CANARIES)
 
 
 def streams(

@@ -33,6 +33,7 @@ from services.chassis.problems import EXCEPTION_HANDLERS
 from services.chassis.revocations import Revocations
 from services.chassis.telemetry import logger, metrics_registry
 from services.gateway.a2a.facade import a2a_routes
+from services.gateway.bus.canary import Canary
 from services.gateway.bus.decode import Decoder
 from services.gateway.bus.feed import Feed
 from services.gateway.bus.fleet import Fleet
@@ -54,7 +55,7 @@ from services.gateway.core.replica import Authenticate, Replica, Schedule
 from services.gateway.core.stream import Stream
 from services.gateway.core.wheel import Wheel
 from services.gateway.keeper import Keeper, Runs
-from services.gateway.metrics import gateway_metrics
+from services.gateway.metrics import CanaryMetrics, gateway_metrics
 from services.gateway.settings import GatewaySettings
 from services.gateway.transports.address import Addresses
 from services.gateway.transports.admin import AdminEndpoints
@@ -83,19 +84,19 @@ def build(settings: GatewaySettings, verifier: TokenVerifier, on_fatal: Callable
     fleet = Fleet(site, replica, gossip, _log)
     guard = _memory_guard(settings, replica)
     every = (*specs, *obeyed(replicas=settings.stream_replicas))
+    registry = metrics_registry()
+    gateway_metrics(replica, gossip, guard, registry)
     keeper = Keeper(
         replica,
         site,
         feeds,
         archives,
-        [*_presence(settings, site, replica), control, gossip, fleet],
+        [*_presence(settings, site, replica), control, gossip, fleet, *_canary(settings, site, registry)],
         every,
         nats_url=settings.nats_url,
         declare=settings.declares,
         log=_log,
     )
-    registry = metrics_registry()
-    gateway_metrics(replica, gossip, guard, registry)
     identity = Identity(verifier, settings.allowed_origins)
     admin = AdminEndpoints(
         identity,
@@ -241,6 +242,23 @@ def _presence(settings: GatewaySettings, site: Site, replica: Replica) -> list[R
     line = SignalLine(site, presence.signals, presence.replica)
     presence.store, presence.signals.carrier = leases, line
     return [leases, line]
+
+
+def _canary(settings: GatewaySettings, site: Site, registry: CollectorRegistry) -> list[Runs]:
+    """What times the way from the hub, where that is wanted."""
+    if not settings.canary_seconds:
+        return []
+    metrics = CanaryMetrics(settings.region, registry)
+    canary = Canary(
+        site,
+        settings.region,
+        _log,
+        every_seconds=settings.canary_seconds,
+        measured=metrics.measured,
+        lost=metrics.lost,
+    )
+    metrics.watch(lambda: canary.age)
+    return [canary]
 
 
 def _life_of(replica: Replica, name: str) -> Life:

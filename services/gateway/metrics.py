@@ -1,14 +1,16 @@
 """The gateway's metrics, read from the running totals when somebody asks; no id ever becomes a label."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from services.gateway.bus.gossip import Gossip
 from services.gateway.core.memory import MemoryGuard
 from services.gateway.core.replica import Replica
+
+_CANARY_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 class GatewayCollector(Collector):
@@ -86,3 +88,34 @@ def _by(name: str, text: str, label: str, counts: dict[str, int]) -> Metric:
 def gateway_metrics(replica: Replica, gossip: Gossip, guard: MemoryGuard | None, registry: CollectorRegistry) -> None:
     """Have `registry` show the replica's figures."""
     registry.register(GatewayCollector(replica, gossip, guard))
+
+
+class CanaryMetrics:
+    """What the canary tells, of one region."""
+
+    def __init__(self, region: str, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "a2a_canary_seconds",
+            "From the hub's stream to this gateway, timed by canaries.",
+            ["region"],
+            buckets=_CANARY_SECONDS,
+            registry=registry,
+        ).labels(region)
+        self._lost = Counter(
+            "a2a_canaries_lost", "Canaries that were not acknowledged or never came.", ["region"], registry=registry
+        ).labels(region)
+        self._age = Gauge(
+            "a2a_canary_age_seconds", "Since the last canary came; -1 before the first.", ["region"], registry=registry
+        ).labels(region)
+
+    def measured(self, seconds: float) -> None:
+        """One came."""
+        self._seconds.observe(seconds)
+
+    def lost(self) -> None:
+        """One did not."""
+        self._lost.inc()
+
+    def watch(self, age: Callable[[], float]) -> None:
+        """Have the age asked for whenever somebody looks."""
+        self._age.set_function(age)

@@ -66,6 +66,11 @@ class GatewaySettings(TokenSettings):
     typing_rate: float = Field(
         default=1, gt=0, description="signals a second, of each kind, of one connection in one channel"
     )
+    canary_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="time the way from the hub this often; once a second in a region where unset, 0 is never",
+    )
     allowed_origins: CommaList = Field(
         default=(), description="origins whose pages may use the gateway, comma-separated"
     )
@@ -75,6 +80,11 @@ class GatewaySettings(TokenSettings):
         if 2 * self.presence_renew_s > self.presence_lease_s:
             raise ValueError("presence_renew_s is at most half of presence_lease_s, or one late renewal ends the lease")
         return self
+
+    @property
+    def canary_seconds(self) -> float:
+        """Between two canaries; 0 is none. A gateway at the hub has no way to time."""
+        return (1.0 if self.canary_s is None else self.canary_s) if self.hub_domain else 0.0
 
     def limits(self) -> Limits:
         """What the core needs of them."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import nats.errors
 from nats.aio.client import Client
 
-from contracts.topology import StreamSpec, fleet, stores, streams
+from contracts.topology import StreamSpec, canaries, fleet, stores, streams
 from services.chassis.jetstream import JetStreamError, api_of, connect
 from services.chassis.server import CannotListen, listen, run
 from services.chassis.settings import described, load, refuse
@@ -89,10 +89,8 @@ def main(given: Sequence[str] | None = None) -> int:
 
 def _specs(settings: RelaySettings) -> tuple[StreamSpec, ...]:
     """What the site is to have; in a region mirrors alone: buckets and the like are at the hub only."""
-    replicas = settings.stream_replicas
-    if settings.is_region:
-        return _regional(settings)
-    return (*_events(settings), *stores(replicas=replicas), *fleet(replicas=replicas))
+    found = _regional(settings)
+    return found if settings.is_region else (*found, *stores(replicas=settings.stream_replicas))
 
 
 def _events(settings: RelaySettings) -> tuple[StreamSpec, ...]:
@@ -103,7 +101,8 @@ def _events(settings: RelaySettings) -> tuple[StreamSpec, ...]:
 
 def _regional(settings: RelaySettings) -> tuple[StreamSpec, ...]:
     """What each region has a mirror of."""
-    return (*_events(settings), *fleet(replicas=settings.stream_replicas))
+    replicas = settings.stream_replicas
+    return (*_events(settings), *fleet(replicas=replicas), *canaries(replicas=replicas))
 
 
 async def _connected(settings: RelaySettings, what: Callable[[Client], Awaitable[int]]) -> int:

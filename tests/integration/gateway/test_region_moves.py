@@ -77,7 +77,9 @@ async def moved(folder: Path, moves: int, rate: float, stay_seconds: float) -> N
         hub_and_regions(folder, "eu", "us") as (site, market),
         gateways(site, market, "eu", "us") as found,
     ):
-        cursor, seen, published, enough = await market.cursor(0), [], [], asyncio.Event()
+        cursor, enough = await market.cursor(0), asyncio.Event()
+        seen: list[str] = []
+        published: list[str] = []
         publishing = asyncio.create_task(publish(market, rate, enough, published))
         for _, name in zip(range(moves), itertools.cycle(ROUTE), strict=False):
             cursor, ids = await visit(found[name], cursor, stay_seconds)
@@ -104,7 +106,7 @@ async def test_twenty_rounds_under_five_hundred_events_a_second(tmp_path: Path) 
 
 async def arrivals(gateway: Gateway, count: int, ready: "asyncio.Barrier") -> dict[str, float]:
     """When each of so many events came, by id."""
-    found = {}
+    found: dict[str, float] = {}
     async with gateway.websocket(BUYER) as socket:
         await socket.subscribe(CHANNEL)
         await ready.wait()
