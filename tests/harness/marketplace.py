@@ -7,7 +7,7 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from contracts.topology import canaries, streams
+from contracts.topology import canaries, fleet, streams
 from services.chassis import jetstream
 from tests.harness.events import event, fresh
 from tests.harness.gateway import MARKET_BYTES, Publisher, publishing
@@ -23,7 +23,7 @@ class Marketplace(Publisher):
 
     async def declare(self) -> None:
         """Make the streams where they are missing."""
-        await jetstream.ensure(self.client, (*streams(market_max_bytes=MARKET_BYTES), *canaries()))
+        await jetstream.ensure(self.client, (*streams(market_max_bytes=MARKET_BYTES), *fleet(), *canaries()))
 
     async def state(self, stream: str = "MARKET") -> jetstream.StreamState:
         return await jetstream.state(self.client, stream)

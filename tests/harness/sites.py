@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from contracts.topology import StreamSpec, canaries, streams
+from contracts.topology import StreamSpec, canaries, fleet, streams
 from services.chassis.jetstream import connect
 from services.chassis.tasks import is_wanted
 from services.chassis.telemetry import logger
@@ -17,7 +17,7 @@ from tests.harness.streams import looking_at
 from tests.harness.waiting import until
 
 HUB = "hub"
-SPECS = (*streams(market_max_bytes=256 * 1024**2), *canaries())
+SPECS = (*streams(market_max_bytes=256 * 1024**2), *fleet(), *canaries())
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from contracts.errors import ErrorCode, Problem
 from services.chassis import jetstream
-from services.chassis.direct import Batch
+from services.chassis.direct import Batch, DirectGetFailed
 from services.gateway.bus.decode import Decoder
 from services.gateway.bus.pages import PageCache
 from services.gateway.bus.place import Behind, Elsewhere, Place, Shelf
@@ -77,7 +77,7 @@ class Reads:
                     return await self._newest(life, filters)
                 case NeedPage(after, upto, filters):
                     return await self._page(life, after, upto, filters)
-        except (Behind, jetstream.StreamMissing) as error:
+        except (Behind, DirectGetFailed, jetstream.StreamMissing) as error:
             if self._settles:
                 raise
             raise Elsewhere from error

@@ -1,18 +1,13 @@
 """The relay as a process: its command line, its HTTP side, how it waits, how it ends."""
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 from nats.aio.client import Client
 
-<<<<<<< HEAD
-from contracts.topology import fleet, stores, streams
-=======
-from contracts.topology import canaries, stores, streams
->>>>>>> 9e6e939 (canary: a region's gateway times the way from the hub, by one clock, in a stream of its own)
+from contracts.topology import canaries, fleet, stores, streams
 from services.chassis.jetstream import StreamMissing, ensure, request, state
 from services.chassis.server import listen
 from services.local.embedded import EmbeddedNats
@@ -108,13 +103,7 @@ async def test_jetstream_that_is_off_is_one_line_and_code_1(tmp_path: Any) -> No
 async def test_status_is_a_table_and_changes_nothing(fresh_nats: EmbeddedNats, client: Client) -> None:
     code, table, _ = await run("--status", **environment(fresh_nats))
     assert code == 1
-<<<<<<< HEAD
-    assert re.search(r"^MARKET +missing", table, re.MULTILINE)
-    await ensure(client, (*streams(market_max_bytes=64 * MIB), *stores(), *fleet()))
-=======
-    assert "MARKET        missing" in table
-    await ensure(client, (*streams(market_max_bytes=64 * MIB), *canaries(), *stores()))
->>>>>>> 9e6e939 (canary: a region's gateway times the way from the hub, by one clock, in a stream of its own)
+    await ensure(client, (*streams(market_max_bytes=64 * MIB), *canaries(), *stores(), *fleet()))
     await client.request("market.i.b.n.order.o1", b"{}")
     code, table, _ = await run("--status", **environment(fresh_nats))
     assert code == 0
