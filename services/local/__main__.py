@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m services.local",
         description="Run the whole system on this machine: NATS with JetStream, gateway, ingest, deals, orders, "
-        "payments, relay, demo traffic.",
+        "payments, plans, relay, demo traffic.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -24,7 +24,7 @@ from services.local.sockets import HOST, listening, url_of
 from services.local.supervisor import Stage, Supervisor
 from services.local.tokens import Mint, new_webhook_secret
 
-_SERVICES = ("gateway", "ingest", "deals", "orders", "payments", "relay")
+_SERVICES = ("gateway", "ingest", "deals", "orders", "payments", "plans", "relay")
 # Children that start together stop together, so these three stages end within less than 5 s, which is what a person
 # and a service manager wait for.
 _STOP_SECONDS: Mapping[str, float] = {
@@ -34,6 +34,7 @@ _STOP_SECONDS: Mapping[str, float] = {
     "deals": 2.4,
     "orders": 2.4,
     "payments": 2.4,
+    "plans": 2.4,
     "relay": 2.4,
     "nats": 0.8,
 }
@@ -48,6 +49,7 @@ class Addresses:
     deals: str
     orders: str
     payments: str
+    plans: str
     relay: str
     nats: str
 
@@ -181,6 +183,7 @@ class System:
                 environment={
                     **self._environment(),
                     "A2A_DEALS_URL": self.addresses.deals,
+                    "A2A_GATEWAY_URL": self.addresses.gateway,
                     "A2A_PAYMENTS_URL": self.addresses.payments,
                 },
                 refusal_code=EXIT_WRONG_SETTING,

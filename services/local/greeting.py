@@ -43,6 +43,7 @@ def as_text(
     deals     {addresses.deals}    intents, quotes, negotiations: /openapi.json
     orders    {addresses.orders}    orders: /openapi.json
     payments  {addresses.payments}    payments: /openapi.json
+    plans     {addresses.plans}    A2A tasks, begun and followed at the gateway: /.well-known/agent-card.json
     ingest    {addresses.ingest}    publishers of one's own: POST /v1/events
     nats      {addresses.nats}
 {"".join(_region(name, at) for name, at in regions.items())}

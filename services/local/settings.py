@@ -24,6 +24,7 @@ class TrafficSettings(TokenSettings):
     """What `python -m services.local.traffic` reads."""
 
     deals_url: HttpUrl = Field(description="where deals are made")
+    gateway_url: HttpUrl = Field(description="where plans are begun, over A2A")
     payments_url: HttpUrl = Field(description="where payments are settled")
     traffic_rate: float = Field(default=3, gt=0, le=1000, description="made-up requests a second")
     jwt_hs256_secret: str = Field(min_length=1, description="shared secret for HS256")

@@ -1,4 +1,5 @@
-"""`python -m services.local.traffic`: made-up deals, dealt over HTTP as any buyer, node and payment provider would.
+"""`python -m services.local.traffic`: made-up deals, dealt over HTTP as any buyer, node and payment provider would, and
+a plan of a buyer's agent now and then.
 
 An answer that does not come is no reason to go on: the same request is sent until it is answered, and its
 idempotency key keeps it from happening twice.
@@ -21,6 +22,7 @@ from structlog.stdlib import BoundLogger
 from services.chassis.settings import load
 from services.chassis.telemetry import configure_logging, logger
 from services.local.deal import PROVIDER, Deal, Ending, Request, Story
+from services.local.plan import MadeUpPlan
 from services.local.settings import TrafficSettings
 from services.local.tokens import Mint, webhook_key
 
@@ -35,6 +37,8 @@ GOODS = (
 )
 ENDINGS = (Ending.PAID, Ending.PAID, Ending.PAID, Ending.DECLINED, Ending.REJECTED)
 OPEN_DEALS = 4
+# Of what begins, how much is a plan.
+PLANS_OF_ALL = 0.2
 _TIMEOUT_SECONDS = 5.0
 _FIRST_DELAY_SECONDS = 0.2
 _LONGEST_DELAY_SECONDS = 5.0
@@ -123,13 +127,20 @@ class Market:
     async def step(self, dealer: Dealer, key: str) -> None:
         """Ask the next of one of the deals; `key` names the deal that begins where one is due."""
         if len(self._open) < OPEN_DEALS:
-            self._open.append((self._deal(key).story(), None))
+            self._open.append((self._begun(key), None))
         story, answer = self._open.pop(self._chance.randrange(len(self._open)))
         try:
             request = next(story) if answer is None else story.send(answer)
         except StopIteration:
             return
         self._open.append((story, await dealer.ask(request)))
+
+    def _begun(self, key: str) -> Story:
+        if self._chance.random() >= PLANS_OF_ALL:
+            return self._deal(key).story()
+        euros = self._chance.randrange(50, 2000)
+        pick = self._chance.choice
+        return MadeUpPlan(key, pick(BUYERS), pick(GOODS), euros, says_price=self._chance.random() < 2 / 3).story()
 
     def _deal(self, key: str) -> Deal:
         asked = self._chance.randrange(50, 2000)
@@ -151,7 +162,7 @@ async def _run(settings: TrafficSettings) -> None:
     if driving is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, driving.cancel)
     mint = Mint(settings.jwt_hs256_secret, settings.jwt_issuer, settings.jwt_audience)
-    urls = {"deals": settings.deals_url, "payments": settings.payments_url}
+    urls = {"deals": settings.deals_url, "payments": settings.payments_url, "gateway": settings.gateway_url}
     async with httpx.AsyncClient(timeout=_TIMEOUT_SECONDS) as client:
         dealer = Dealer(client, urls, mint, Webhook(webhook_key(settings.payment_webhook_secret)), logger(__name__))
         await drive(dealer, settings.traffic_rate)

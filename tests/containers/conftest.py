@@ -15,7 +15,7 @@ from services.local.embedded import free_port
 from tests.harness.dealing import WEBHOOK_SECRET
 from tests.harness.tokens import SECRET
 
-SERVED = ("gateway", "ingest", "deals", "orders", "payments")
+SERVED = ("gateway", "ingest", "deals", "orders", "payments", "plans")
 ROOT = Path(__file__).parents[2]
 BUILD_SECONDS, UP_SECONDS = 900, 180
 HOW = "no container engine answers: install Docker, start it, and run `pytest -m containers`"

@@ -55,7 +55,7 @@ def test_the_services_are_healthy_and_tell_their_grade(system: Compose) -> None:
     assert httpx.get(f"{system.ingest}/readyz").json()["durability"] == {"replicas": 1, "sync": "120s"}
 
 
-@pytest.mark.parametrize("service", ["relay", "gateway", "ingest", "deals", "orders", "payments"])
+@pytest.mark.parametrize("service", ["relay", "gateway", "ingest", "deals", "orders", "payments", "plans"])
 def test_an_image_runs_as_nobody_special_and_holds_one_service_and_no_tool(system: Compose, service: str) -> None:
     container = system.container(service)
     assert docker("exec", container, "id", "-u") == "10001"
@@ -114,7 +114,7 @@ def test_events_outlive_the_containers(system: Compose) -> None:
 
 
 def test_the_services_end_in_order_when_they_are_stopped(system: Compose) -> None:
-    services = ("relay", "ingest", "gateway", "deals", "orders", "payments")
+    services = ("relay", "ingest", "gateway", "deals", "orders", "payments", "plans")
     containers = {service: system.container(service) for service in services}
     system.do("stop", "--timeout", "80", *services)
     for service, container in containers.items():

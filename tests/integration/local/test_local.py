@@ -24,7 +24,7 @@ from tests.integration.local.system import RunningSystem, ended, start
 pytestmark = pytest.mark.xdist_group("local")
 
 ROOT = Path(__file__).parents[3]
-SERVICES = ("gateway", "ingest", "deals", "orders", "payments", "relay")
+SERVICES = ("gateway", "ingest", "deals", "orders", "payments", "plans", "relay")
 
 
 @pytest.fixture(scope="module")

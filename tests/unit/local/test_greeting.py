@@ -17,6 +17,7 @@ AT = Addresses(
     deals="http://127.0.0.1:3",
     orders="http://127.0.0.1:4",
     payments="http://127.0.0.1:5",
+    plans="http://127.0.0.1:8",
     relay="http://127.0.0.1:6",
     nats="nats://127.0.0.1:7",
 )

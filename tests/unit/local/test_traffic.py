@@ -98,10 +98,12 @@ class Everybody:
 
     def __init__(self) -> None:
         self.asked: Counter[str] = Counter()
+        self.plans: Counter[str] = Counter()
 
     async def ask(self, request: Request) -> Any:
-        self.asked[request.key.partition("-")[0]] += 1
-        return {"id": "i", "state": {"order_id": "o"}}
+        task = {"id": "p", "status": {"state": "TASK_STATE_INPUT_REQUIRED"}}
+        (self.plans if request.service == "gateway" else self.asked)[request.key.partition("-")[0]] += 1
+        return {"id": "i", "state": {"order_id": "o"}, "task": task, **task}
 
 
 async def test_a_few_deals_are_open_and_each_comes_to_its_end() -> None:
@@ -111,6 +113,7 @@ async def test_a_few_deals_are_open_and_each_comes_to_its_end() -> None:
     unfinished = [key for key, asked in everybody.asked.items() if asked < 5]
     assert len(unfinished) <= OPEN_DEALS
     assert set(everybody.asked.values()) >= {5, 7}
+    assert set(everybody.plans.values()) >= {1, 3}
 
 
 async def test_requests_come_at_the_rate_asked_for() -> None:
@@ -138,6 +141,7 @@ def test_a_stop_that_was_asked_for_is_no_error(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setenv("A2A_DEALS_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("A2A_PAYMENTS_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("A2A_GATEWAY_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("A2A_PAYMENT_WEBHOOK_SECRET", "whsec_AAAA")
     monkeypatch.setenv("A2A_JWT_HS256_SECRET", SECRET)
     monkeypatch.setattr(traffic, "configure_logging", lambda *_: None)
