@@ -256,8 +256,8 @@ async def test_a_server_without_storage_left_is_full_too(make_nats: Callable[...
     nats = make_nats("max_file_store: 1MB").start()
     async with looking_at(nats.url) as client:
         # Without a size of its own the stream reserves nothing: the server's limit is met by writing.
-        for name in ("MARKET", "CONTROL"):
-            made = {"name": name, "subjects": [f"{name.lower()}.>"], "storage": "file", "allow_direct": True}
+        for name, subject in (("MARKET", "market"), ("PLANS", "plan"), ("CONTROL", "control")):
+            made = {"name": name, "subjects": [f"{subject}.>"], "storage": "file", "allow_direct": True}
             await request(client, f"STREAM.CREATE.{name}", made)
         async with publishing(nats.url, declare=False) as publisher:
             await publisher.ready()
