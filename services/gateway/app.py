@@ -62,6 +62,7 @@ from services.gateway.transports.admin import AdminEndpoints
 from services.gateway.transports.handshake import WebSocketEndpoint
 from services.gateway.transports.http import HttpEndpoints
 from services.gateway.transports.identity import Identity
+from services.gateway.transports.members import MembersEndpoint
 from services.gateway.transports.sse import EventsEndpoint
 
 # Of what the control group allows: the rest is for what those who are here already may still need.
@@ -303,6 +304,7 @@ def _routes(settings: GatewaySettings, replica: Replica, identity: Identity) -> 
         WebSocketRoute("/v1/ws", WebSocketEndpoint(replica, identity, addresses, arrivals).accept),
         Route("/v1/events", EventsEndpoint(replica, identity, addresses, arrivals).get, methods=["GET"]),
         *HttpEndpoints(replica, identity).routes(),
+        *MembersEndpoint(replica, identity).routes(),
         *catalogue_routes(settings.domains),
     ]
 

@@ -40,6 +40,7 @@ class GatewayCollector(Collector):
         yield self._connections()
         yield from self._fleet()
         yield from self._streams()
+        yield from self._presence()
 
     def _connections(self) -> Metric:
         family = GaugeMetricFamily("a2a_connections", "Open connections.", labels=["transport"])
@@ -59,6 +60,21 @@ class GatewayCollector(Collector):
         yield GaugeMetricFamily("a2a_overloaded", "Whether memory keeps new ones out.", int(self._replica.overloaded))
         limit = 0 if self._guard is None else self._guard.limit
         yield GaugeMetricFamily("a2a_memory_limit_bytes", "Memory above which nobody new is taken; 0 is none.", limit)
+
+    def _presence(self) -> Iterator[Metric]:
+        presence = self._replica.presence
+        signals = presence.signals.tally
+        yield GaugeMetricFamily("a2a_presence_members", "Members whose connections are here.", presence.roster.count)
+        yield GaugeMetricFamily("a2a_presence_channels", "Channels whose members are watched here.", presence.watched)
+        yield GaugeMetricFamily(
+            "a2a_presence_replicas", "Other replicas with a lease or in grace.", len(presence.leases)
+        )
+        yield CounterMetricFamily("a2a_signals_sent", "Signals of clients here.", signals.sent)
+        yield CounterMetricFamily(
+            "a2a_signals_received", "Signals of other replicas for clients here.", signals.received
+        )
+        yield CounterMetricFamily("a2a_signals_delivered", "Signals written to clients.", signals.delivered)
+        yield _by("a2a_signals_dropped", "Signals dropped, by reason.", "reason", signals.dropped)
 
     def _streams(self) -> Iterator[Metric]:
         high = GaugeMetricFamily("a2a_log_high", "High watermark: last sequence read.", labels=["stream"])

@@ -17,7 +17,7 @@ from services.gateway.core.lease import Leases
 from services.gateway.core.membership import Key, PageKey
 from services.gateway.core.roster import Roster
 from services.gateway.core.signals import Signals
-from services.gateway.core.view import View, Watcher
+from services.gateway.core.view import Told, View, Watcher
 from services.gateway.core.wheel import Wheel
 
 # How long a watcher waits for the store before it is told what is known here.
@@ -116,19 +116,7 @@ class Presence:
 
     def watch(self, watcher: Watcher) -> None:
         """Tell it who is in its channel, and what changes."""
-        channel = watcher.grant.channel
-        view = self._views.get(channel)
-        if view is None:
-            view = self._views[channel] = View(channel, self._now() + _PATIENCE_SECONDS)
-            for number, found in self.roster.pages(channel):
-                view.membership.put((self.replica, number), found)
-            view.membership.settle()
-            self._wheel.put(self, self._now() + _PATIENCE_SECONDS)
-            if self.store is not None:
-                self._opening[view] = None
-                self.store.watch(channel)
-            else:
-                view.ready_by = None
+        view = self._view(watcher.grant.channel)
         view.watchers[watcher] = None
         if view.ready_by is None:
             self._bring(watcher, view)
@@ -137,7 +125,41 @@ class Presence:
         """Tell it no more. Idempotent."""
         view = self._views.get(watcher.grant.channel)
         self._behind.pop(watcher, None)
-        if view is None or view.watchers.pop(watcher, watcher) is watcher or view.watchers:
+        if view is not None:
+            view.watchers.pop(watcher, None)
+            self._let_go(view)
+
+    def ask(self, channel: str, told: Told) -> None:
+        """Tell once who is in a channel; None where the store cannot say. Whoever asks `forget_guest`s."""
+        view = self._view(channel)
+        view.guests[told] = None
+        if view.ready_by is None:
+            told(list(view.membership.members.values()))
+
+    def forget_guest(self, channel: str, told: Told) -> None:
+        """It has been told, or waits no more."""
+        view = self._views.get(channel)
+        if view is not None:
+            view.guests.pop(told, None)
+            self._let_go(view)
+
+    def _view(self, channel: str) -> View:
+        view = self._views.get(channel)
+        if view is None:
+            view = self._views[channel] = View(channel, self._now() + _PATIENCE_SECONDS)
+            for number, found in self.roster.pages(channel):
+                view.membership.put((self.replica, number), found)
+            view.membership.settle()
+            if self.store is None:
+                view.ready_by = None
+            else:
+                self._wheel.put(self, self._now() + _PATIENCE_SECONDS)
+                self._opening[view] = None
+                self.store.watch(channel)
+        return view
+
+    def _let_go(self, view: View) -> None:
+        if view.watchers or view.guests or self._views.get(view.channel) is not view:
             return
         del self._views[view.channel]
         self._opening.pop(view, None)
@@ -166,7 +188,7 @@ class Presence:
             if page[0] in self.leases:
                 membership.put(page, found)
         if whole and view in self._opening:
-            self._open(view)
+            self._open(view, is_whole=True)
         self._touched[view] = None
         self._soon()
 
@@ -208,7 +230,7 @@ class Presence:
             if self.store is not None:
                 self.store.bury(replica)
         for view in [view for view in self._opening if view.ready_by is None or view.ready_by <= now]:
-            self._open(view)
+            self._open(view, is_whole=False)
         touched, self._touched = self._touched, {}
         for view in touched:
             self._settle(view)
@@ -228,12 +250,14 @@ class Presence:
 
     # Telling.
 
-    def _open(self, view: View) -> None:
+    def _open(self, view: View, *, is_whole: bool) -> None:
         view.ready_by = None
         self._opening.pop(view, None)
         view.membership.settle()
         for watcher in view.watchers:
             self._later(watcher, view)
+        for told in list(view.guests):
+            told(list(view.membership.members.values()) if is_whole else None)
 
     def _settle(self, view: View) -> None:
         if view.membership.settle() and view.ready_by is None:

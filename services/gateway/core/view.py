@@ -3,7 +3,7 @@
 What is told is made once for all who see everybody; whoever sees only some gets frames of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from contracts.presence import PAGE_MEMBERS, Member, change, members
 from services.gateway.core.access import Grant
@@ -13,6 +13,9 @@ from services.gateway.core.membership import Change, Membership
 
 # Changes of a channel whose frames are kept ready.
 _CHANGES_READY = 8
+
+# Takes the members; None where they cannot be had now.
+Told = Callable[[list[Member] | None], None]
 
 
 class Watcher:
@@ -32,12 +35,14 @@ class Watcher:
 class View:
     """A watched channel."""
 
-    __slots__ = ("changes", "channel", "listed", "membership", "ready_by", "watchers")
+    __slots__ = ("changes", "channel", "guests", "listed", "membership", "ready_by", "watchers")
 
     def __init__(self, channel: str, ready_by: float) -> None:
         self.channel = channel
         self.membership = Membership()
         self.watchers: dict[Watcher, None] = {}
+        # Who asked for the members once, and is told when they are here.
+        self.guests: dict[Told, None] = {}
         # Until when the store is waited for; None once watchers are told.
         self.ready_by: float | None = ready_by
         # Frames for those who see everybody: of a version's list, and of changes.
