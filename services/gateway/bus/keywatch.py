@@ -20,8 +20,10 @@ from services.chassis import jetstream
 from services.gateway.bus.parser import parser_of
 from services.gateway.bus.site import Site
 
-HEARTBEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 0.5
 _SILENCE_SECONDS = 2.5 * HEARTBEAT_SECONDS
+# A broken connection is noticed within this time: until then nobody may be told that others fell silent.
+_LOOK_SECONDS = 0.1
 _INACTIVE_SECONDS = 10
 # In a message's headers: the key is gone, by its owner or by its time to live.
 _GONE = (b"KV-Operation: DEL", b"KV-Operation: PURGE", b"Nats-Marker-Reason:")
@@ -95,9 +97,11 @@ class KeyWatch:
         heard_at = monotonic()
         while self._fault is None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT_SECONDS / 2):
+                async with asyncio.timeout(_LOOK_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
+            if not client.is_connected:
+                raise WatchBroken("NATS is away")
             while self._answers:
                 await client.publish(self._answers.popleft())
             if self._heard:

@@ -81,6 +81,8 @@ class Leases:
         # Replicas of which pages were seen while the consumer began, and those that had a lease; None afterwards.
         self._beginning: tuple[set[str], dict[tuple[str, PageKey], int]] | None = None
         self._strangers: set[str] = set()
+        # Our own pages that were seen while the consumer began.
+        self._own: set[tuple[str, int]] = set()
         # Whether the bucket's changes arrive.
         self.is_current = False
         # Writes that the bucket has stored, leases among them.
@@ -223,6 +225,7 @@ class Leases:
     async def _follow_once(self) -> None:
         """One consumer's life: every key as it is, then every change."""
         self._beginning = (set(), {})
+        self._own.clear()
         watch = KeyWatch(self._site, f"KV_{PRESENCE}", self._seen, self._all_seen)
         try:
             await watch.run()
@@ -236,10 +239,12 @@ class Leases:
         tokens = subject[len(_PREFIX) :].split(".")
         if tokens[0] == LEASE_KEY and len(tokens) == 2 and tokens[1] != self._presence.replica:
             self._lease_seen(tokens[1], is_there)
-        elif tokens[0] == MEMBERS_KEY and len(tokens) == 5 and tokens[3] != self._presence.replica:
-            page = (tokens[3], int(tokens[4])) if tokens[4].isdecimal() else None
-            if page is not None:
-                self._page_seen(f"{tokens[1]}:{tokens[2]}", page, sequence, is_there)
+        elif tokens[0] == MEMBERS_KEY and len(tokens) == 5 and tokens[4].isdecimal():
+            channel, replica, page = f"{tokens[1]}:{tokens[2]}", tokens[3], int(tokens[4])
+            if replica != self._presence.replica:
+                self._page_seen(channel, (replica, page), sequence, is_there)
+            elif self._beginning is not None and is_there:
+                self._own.add((channel, page))
 
     def _lease_seen(self, replica: str, is_there: bool) -> None:
         if self._beginning is not None:
@@ -276,20 +281,31 @@ class Leases:
             if known is None:
                 self._unread[channel] = None
                 continue
-            for page in [page for page in known if not pages.get((channel, page))]:
+            told = {page: pages.get((channel, page)) for page in known}
+            for page in [page for page, sequence in told.items() if sequence == 0]:
                 del known[page]
                 self._presence.told(channel, {page: ()}, whole=False)
+            if None in told.values():  # removed long ago, or the bucket is another one and will be written again
+                asyncio.get_running_loop().call_later(self._lease_seconds, self._read_again, channel)
         for (channel, page), sequence in pages.items():
             if sequence and page[0] not in self._presence.leases:
                 self._strangers.add(page[0])
             known = self._watched.get(channel)
             if sequence and known is not None and known.get(page) != sequence:
                 self._changed[channel, page] = sequence
+        if any(place not in self._own for place in self._presence.roster.places()):
+            self._renewed_at = None  # the bucket is not the one that we wrote to
+            self._presence.rewrite()
         self.is_current = True
         self._to_read.set()
         self._to_write.set()
 
     # Reading pages.
+
+    def _read_again(self, channel: str) -> None:
+        if channel in self._watched:
+            self._unread[channel] = None
+            self._to_read.set()
 
     async def _read(self) -> None:
         while is_wanted():

@@ -132,6 +132,11 @@ class Roster:
         for place in self._channels.values():
             place.dirty.update(number for number, page in enumerate(place.pages) if page)
 
+    def places(self) -> Iterator[tuple[str, int]]:
+        """Every page that is not empty, by channel and number."""
+        for channel, place in self._channels.items():
+            yield from ((channel, number) for number, page in enumerate(place.pages) if page)
+
     def pages(self, channel: str) -> Iterator[tuple[int, tuple[Member, ...]]]:
         """The pages of one channel."""
         place = self._channels.get(channel)

@@ -1,0 +1,274 @@
+"""Presence and signals over two replicas: real sockets, a real bucket, a line that is cut."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from nats.aio.client import Client
+
+from services.chassis import jetstream
+from services.local.embedded import EmbeddedNats
+from tests.harness.attendees import Attendee, attending, settled
+from tests.harness.events import fresh
+from tests.harness.gateway import Gateway, GatewayProcess, running_gateway
+from tests.harness.line import Line
+from tests.harness.marketplace import Marketplace
+from tests.harness.tokens import bearer
+from tests.harness.waiting import until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+# Short, so that the suite is; the promise with the defaults is in tests/endurance.
+SHORT = {"presence_lease_s": 2, "presence_renew_s": 0.5, "presence_grace_s": 2.0}
+SHORT_ENVIRONMENT = {f"A2A_{name.upper()}": str(value) for name, value in SHORT.items()}
+
+
+async def deal(market: Marketplace) -> str:
+    """An order between b1 and n1; its channel."""
+    order = fresh("order")
+    await market.orders(1, order=order, buyer="b1", node="n1")
+    return f"order:{order}"
+
+
+@contextlib.asynccontextmanager
+async def pair(market: Marketplace, nats: EmbeddedNats) -> AsyncIterator[tuple[Gateway, Gateway]]:
+    """Two replicas."""
+    async with running_gateway(nats.url, **SHORT) as first, running_gateway(nats.url, **SHORT) as second:
+        yield first, second
+
+
+@contextlib.asynccontextmanager
+async def process(nats_url: str) -> AsyncIterator[GatewayProcess]:
+    """A replica in a process of its own."""
+    found = GatewayProcess(nats_url, **SHORT_ENVIRONMENT)
+    try:
+        await found.start()
+        yield found
+    finally:
+        found.kill()
+
+
+async def keys(client: Client) -> int:
+    """How many keys the bucket has, marks of removed ones apart."""
+    found = await jetstream.request(client, "STREAM.INFO.KV_PRESENCE", {"subjects_filter": "$KV.PRESENCE.m.>"})
+    return len(found["state"].get("subjects") or {})
+
+
+async def test_six_clients_of_two_replicas_see_each_other_right_after_they_enter(
+    market: Marketplace, fresh_nats: EmbeddedNats
+) -> None:
+    channel = await deal(market)
+    async with pair(market, fresh_nats) as gateways, contextlib.AsyncExitStack() as stack:
+        people: list[Attendee] = []
+        for gateway in gateways:
+            for sub, role in (("b1", "buyer"), ("n1", "node"), (f"root{len(people)}", "admin")):
+                people.append(await stack.enter_async_context(attending(gateway, sub, role, channel)))
+        for person in people:
+            await person.enter(person.sub)
+        for person in people:
+            await person.sees("b1", "n1", "root0", "root3")
+        late = await stack.enter_async_context(attending(gateways[1], "b1", "buyer", channel))
+        assert set(late.members or ()) == {"b1", "n1", "root0", "root3"}
+        # Two connections of one principal are one member: it leaves with the last.
+        await people[0].leave()
+        await people[2].leave()
+        await people[1].sees("b1", "n1", "root3")
+        await people[3].leave()
+        await people[1].sees("n1", "root3")
+
+
+async def test_signals_reach_the_others_at_both_replicas_and_no_stranger(
+    market: Marketplace, fresh_nats: EmbeddedNats
+) -> None:
+    channel = await deal(market)
+    async with (
+        pair(market, fresh_nats) as (first, second),
+        attending(first, "b1", "buyer", channel) as buyer,
+        attending(first, "root", "admin", channel, presence=False) as admin,
+        attending(second, "n1", "node", channel) as node,
+        attending(second, "n2", "node", channel) as stranger,
+    ):
+        await stranger.signal()
+        await buyer.signal("typing", {"field": "price"})
+        for person in (admin, node):
+            await until(lambda person=person: person.signals, what="the signal came")
+            assert person.signals[0]["from"] == {"sub": "b1", "role": "buyer"}
+            assert (person.signals[0]["kind"], person.signals[0]["data"]) == ("typing", {"field": "price"})
+        await settled(buyer, admin, node, stranger, seconds=0.3)
+        assert [len(person.signals) for person in (buyer, admin, node, stranger)] == [0, 1, 1, 0]
+
+
+async def test_members_of_a_killed_replica_are_gone_after_lease_and_grace_and_its_pages_too(
+    market: Marketplace, fresh_nats: EmbeddedNats
+) -> None:
+    channel = await deal(market)
+    async with (
+        process(fresh_nats.url) as gone,
+        running_gateway(fresh_nats.url, **SHORT) as gateway,
+        attending(gateway, "b1", "buyer", channel) as buyer,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for sub, role in (("n1", "node"), ("root", "admin")):
+            await (await stack.enter_async_context(attending(gone.gateway, sub, role, channel))).enter()
+        await buyer.sees("n1", "root")
+        gone.kill()
+        await buyer.sees(seconds=15)
+        assert sorted(buyer.told) == [("join", "n1"), ("join", "root"), ("leave", "n1"), ("leave", "root")]
+
+        async def swept() -> bool:
+            return await keys(market.client) == 0
+
+        await until(swept, what="its pages were removed")
+
+
+async def test_a_client_that_flaps_between_replicas_has_never_been_away(
+    market: Marketplace, fresh_nats: EmbeddedNats
+) -> None:
+    channel = await deal(market)
+    async with (
+        pair(market, fresh_nats) as (first, second),
+        attending(first, "b1", "buyer", channel) as buyer,
+    ):
+        for gateway in (second, first, second):
+            async with attending(gateway, "n1", "node", channel) as node:
+                await node.enter("here")
+                await node.sees("n1")
+                await settled(node, seconds=0.4)
+        assert buyer.told == [("join", "n1")]
+        await buyer.sees()
+        assert buyer.told == [("join", "n1"), ("leave", "n1")]
+
+
+async def test_a_replica_cut_off_for_long_leaves_once_elsewhere_and_comes_back_once(
+    market: Marketplace, fresh_nats: EmbeddedNats
+) -> None:
+    channel = await deal(market)
+    async with (
+        Line(fresh_nats.port).open() as line,
+        running_gateway(fresh_nats.url, **SHORT) as first,
+        process(line.url) as second,
+        attending(first, "b1", "buyer", channel) as here,
+        attending(second.gateway, "n1", "node", channel) as there,
+        attending(second.gateway, "root", "admin", channel) as beside,
+    ):
+        for person in (here, there, beside):
+            await person.enter()
+        for person in (here, there, beside):
+            await person.sees("b1", "n1", "root")
+        before = [len(person.told) for person in (here, there, beside)]
+        line.sever()
+        await here.sees("b1", seconds=15)
+        # Cut off, a replica goes on with what it knows, and with the members it has itself.
+        await beside.leave()
+        await there.sees("b1", "n1")
+        line.heal()
+        await here.sees("b1", "n1", seconds=15)
+        await settled(here, there, beside)
+        assert sorted(here.told[before[0] :]) == [("join", "n1"), ("leave", "n1"), ("leave", "root")]
+        assert there.told[before[1] :] == beside.told[before[2] :] == [("leave", "root")]
+
+
+async def test_a_short_cut_and_a_restart_of_nats_are_no_news(market: Marketplace, fresh_nats: EmbeddedNats) -> None:
+    channel = await deal(market)
+    async with (
+        Line(fresh_nats.port).open() as line,
+        running_gateway(fresh_nats.url, **SHORT) as first,
+        process(line.url) as second,
+        attending(first, "b1", "buyer", channel) as here,
+        attending(second.gateway, "n1", "node", channel) as there,
+    ):
+        for person in (here, there):
+            await person.enter()
+        for person in (here, there):
+            await person.sees("b1", "n1")
+        line.sever()
+        await asyncio.sleep(1)
+        line.heal()
+        await settled(here, there, seconds=2.5)
+        await asyncio.to_thread(fresh_nats.kill)
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(fresh_nats.start)
+        await here.leave()
+        await there.sees("n1", seconds=15)
+        await settled(here, there)
+        assert sorted(here.told) == [("join", "b1"), ("join", "n1"), ("leave", "b1")]
+        assert there.told[-1] == ("leave", "b1")
+        assert [one for one in there.told if one[0] == "leave"] == [("leave", "b1")]
+
+
+async def test_a_bucket_that_was_lost_is_written_again(market: Marketplace, fresh_nats: EmbeddedNats) -> None:
+    channel = await deal(market)
+    async with (
+        pair(market, fresh_nats) as (first, second),
+        attending(first, "b1", "buyer", channel) as here,
+        attending(second, "n1", "node", channel) as there,
+    ):
+        await there.enter()
+        await here.sees("n1")
+        await jetstream.request(market.client, "STREAM.DELETE.KV_PRESENCE")
+
+        async def written() -> bool:
+            try:
+                return await keys(market.client) == 1
+            except jetstream.StreamMissing:
+                return False
+
+        await until(written, seconds=20, what="the page is there again")
+        await here.enter()
+        await there.sees("b1", "n1", seconds=20)
+        assert here.told == [("join", "n1"), ("join", "b1")]
+
+
+async def test_members_are_listed_over_http_by_pages_to_who_may_see_them(
+    market: Marketplace, fresh_nats: EmbeddedNats
+) -> None:
+    channel = await deal(market)
+    async with (
+        pair(market, fresh_nats) as (first, second),
+        contextlib.AsyncExitStack() as stack,
+        first.http as http,
+    ):
+        for number in range(5):
+            person = await stack.enter_async_context(attending(second, f"root{number}", "admin", channel))
+            await person.enter(number)
+        await person.sees(*(f"root{n}" for n in range(5)))
+
+        async def page(sub: str = "b1", role: str = "buyer", **query: str) -> dict[str, object]:
+            answer = await http.get(f"/v1/channels/{channel}/presence", params=query, headers=bearer(sub, role))
+            return {"status": answer.status_code, **answer.json()}
+
+        async def whole() -> bool:
+            return len((await page())["members"]) == 5  # type: ignore[arg-type]
+
+        await until(whole, what="all are stored")
+        found = await page(limit="2")
+        assert found["members"] == [{"sub": f"root{n}", "role": "admin", "data": n} for n in (0, 1)]
+        rest = await page(limit="10", after=str(found["next"]))
+        assert [one["sub"] for one in rest["members"]] == ["root2", "root3", "root4"]  # type: ignore[attr-defined]
+        assert "next" not in rest
+        assert (await page("b2"))["members"] == []
+        assert (await page("b1", "service"))["code"] == "forbidden"
+        assert (await page(limit="0"))["code"] == "invalid_parameter"
+        assert first.replica is not None
+        assert first.replica.presence.watched == 0
+
+
+async def test_however_many_members_a_replica_has_it_renews_one_lease(
+    market: Marketplace, fresh_nats: EmbeddedNats
+) -> None:
+    channel = await deal(market)
+    async with running_gateway(fresh_nats.url, **SHORT) as gateway, contextlib.AsyncExitStack() as stack:
+        people = [await stack.enter_async_context(attending(gateway, f"root{n}", "admin", channel)) for n in range(20)]
+        for person in people:
+            await person.enter()
+        await people[0].sees(*(f"root{n}" for n in range(20)))
+        written: list[str] = []
+
+        async def note(message: object) -> None:
+            written.append(message.subject)  # type: ignore[attr-defined]
+
+        await settled(seconds=0.5)
+        await market.client.subscribe("$KV.PRESENCE.>", cb=note)
+        await until(lambda: len(written) >= 3, what="the lease is renewed")
+        assert {one.split(".")[2] for one in written} == {"lease"}
