@@ -45,6 +45,10 @@ class Attendee:
             what=f"{self.sub} sees {subs}, not {self.members and list(self.members)[:9]}",
         )
 
+    async def hears(self) -> None:
+        """Wait for a signal."""
+        await until(lambda: self.signals, what=f"{self.sub} gets a signal")
+
     async def run(self) -> None:
         """Listen until the connection ends."""
         with contextlib.suppress(ConnectionClosed):
