@@ -284,7 +284,7 @@ async def test_a_stream_that_ends_before_its_plan_says_why(nats_server: str, pla
         async with A2aCaller(gateway, owner).follow(plan) as blocks:
             await blocks.read()
             for connection in list(replica.connections):
-                connection.drain()  # type: ignore[attr-defined]  # of every kind that has a client
+                connection.drain()
             told = await _next(blocks)
             assert await blocks.read() == {}
         assert told["event"] == "error"
