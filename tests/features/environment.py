@@ -13,8 +13,9 @@ from tests.integration.local.system import RunningSystem
 def before_all(context: Any) -> None:
     """Start the system."""
     context.folder = tempfile.TemporaryDirectory()
-    secret = {"A2A_PAYMENT_WEBHOOK_SECRET": WEBHOOK_SECRET}
-    context.system = RunningSystem(Path(context.folder.name), "--no-traffic", environment=secret)
+    # A quiet stream is told so after a second: nobody waits for the quarter of a minute that it takes by default.
+    settings = {"A2A_PAYMENT_WEBHOOK_SECRET": WEBHOOK_SECRET, "A2A_SSE_IDLE_S": "1", "A2A_TASK_IDLE_S": "1"}
+    context.system = RunningSystem(Path(context.folder.name), "--no-traffic", environment=settings)
 
 
 def before_scenario(context: Any, _: Any) -> None:

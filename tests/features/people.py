@@ -1,14 +1,45 @@
 """Who is in a scenario: names for fresh ids, their tokens, and what they watch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 
 from contracts.envelope import CONTENT_TYPE
+from tests.features.follower import PlanFollower
 from tests.features.watcher import KINDS, Watcher
 from tests.harness.events import event, fresh
+from tests.harness.planner import status
 from tests.harness.tokens import bearer, token
 from tests.integration.local.system import RunningSystem
+
+
+class Plans:
+    """The plans of one scenario, and who follows them by an event stream."""
+
+    def __init__(self, people: "People") -> None:
+        self._people = people
+        # A plan's name -> its owner's.
+        self._owners: dict[str, str] = {}
+        # Name -> the stream that each has.
+        self.followers: dict[str, PlanFollower] = {}
+
+    def begin(self, owner: str, plan: str) -> None:
+        """Somebody begins a plan."""
+        self._owners[plan] = owner
+        self.happens(plan, status, "SUBMITTED", "please", role="USER")
+
+    def happens(self, plan: str, make: Callable[..., dict[str, Any]], *details: str, **more: str) -> None:
+        """Something happens in a plan, and the gateway has it."""
+        document = make(self._people.id_of(plan), self._people.id_of(self._owners[plan]), *details, **more)
+        (answer,) = self._people.publish(document)
+        assert answer.is_success, answer.text
+        self._people.let_it_arrive(answer, "plans")
+
+    def close(self) -> None:
+        """Hang up for everybody."""
+        for follower in self.followers.values():
+            follower.close()
 
 
 class People:
@@ -24,6 +55,7 @@ class People:
         self.watching: dict[str, Watcher] = {}
         # Name -> the cursor that each kept when hanging up.
         self.cursors: dict[str, str] = {}
+        self.plans = Plans(self)
         # What was published, in order.
         self.published: list[dict[str, Any]] = []
 
@@ -71,11 +103,11 @@ class People:
             httpx.post(f"{self._system.ingest}/v1/events", json=document, headers=headers) for document in documents
         ]
 
-    def let_it_arrive(self, answer: httpx.Response) -> None:
+    def let_it_arrive(self, answer: httpx.Response, stream: str = "market") -> None:
         """Wait until the gateway has what this answer says is stored: `last` counts from what the gateway has."""
         (stored,) = answer.json() if isinstance(answer.json(), list) else (answer.json(),)
         bearing = token(fresh("root"), "admin")
-        watcher = KINDS["SSE"](self._system.gateway, bearing, "admin:market", {"cursor": stored["cursor"]})
+        watcher = KINDS["SSE"](self._system.gateway, bearing, f"admin:{stream}", {"cursor": stored["cursor"]})
         watcher.until_live()
         watcher.close()
 
@@ -88,3 +120,4 @@ class People:
         """Hang up for everybody."""
         for watcher in self.watching.values():
             watcher.close()
+        self.plans.close()
