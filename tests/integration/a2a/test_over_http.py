@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from contracts.errors import ErrorCode, Problem
 from services.local.embedded import EmbeddedNats
 from tests.harness.a2acalls import A2aCaller, body_of, error_of
 from tests.harness.events import fresh
@@ -300,6 +301,27 @@ async def test_a_stream_that_ends_before_its_plan_says_why(nats_server: str, pla
         assert error_of(answer) == (503, -32000, "UNAVAILABLE")
         assert answer.headers["retry-after"] == "1"
         replica.draining = False
+        assert not replica.connections
+        assert not replica.principals
+
+
+async def test_a_revocation_ends_a_stream_and_a_waiting_call(nats_server: str, planner: Planner) -> None:
+    owner = fresh("buyer")
+    plan = await planner.begin(owner)
+    async with running_gateway(nats_server) as gateway:
+        caller, replica = A2aCaller(gateway, owner), gateway.replica
+        assert replica is not None
+        message = {"messageId": fresh("m"), "role": "ROLE_USER", "parts": [{"text": "hi"}]}
+        async with caller.follow(plan) as blocks:
+            await blocks.read()
+            waiting = asyncio.ensure_future(caller.rpc("SendMessage", {"message": message}))
+            await until(lambda: replica.polls, what="it waits")
+            replica.judge = lambda _: Problem(ErrorCode.REVOKED)
+            replica.revoke([owner], every=False)
+            told = await _next(blocks)
+            assert await blocks.read() == {}
+        assert body_of(told)["error"]["details"][0]["metadata"] == {"retryable": "false", "code": "revoked"}
+        assert error_of(await waiting) == (403, -32000, "FORBIDDEN")
         assert not replica.connections
         assert not replica.principals
 
