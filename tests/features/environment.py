@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.features.attendance import Attendance
 from tests.features.people import People
 from tests.features.trade import Trade
 from tests.harness.dealing import WEBHOOK_SECRET
@@ -22,12 +23,14 @@ def before_scenario(context: Any, _: Any) -> None:
     """Nobody is there yet."""
     context.people = People(context.system)
     context.trade = Trade(context.system, context.people)
+    context.attendance = Attendance(context.system, context.people)
 
 
 def after_scenario(context: Any, _: Any) -> None:
     """Everybody hangs up."""
     context.people.close()
     context.trade.close()
+    context.attendance.close()
 
 
 def after_all(context: Any) -> None:

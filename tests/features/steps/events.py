@@ -29,6 +29,7 @@ def is_published_by_buyer(context, kind, buyer):
     publish(context, context.people.document(kind, buyer=buyer))
 
 
+@given("an {kind:w} of {buyer:w} with {node:w} over {order:w} is published")
 @when("an {kind:w} of {buyer:w} with {node:w} over {order:w} is published")
 @when("a {kind:w} of {buyer:w} with {node:w} over {order:w} is published")
 def is_published_over_order(context, kind, buyer, node, order):

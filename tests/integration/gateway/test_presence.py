@@ -19,7 +19,7 @@ from tests.harness.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# Short, so that the suite is; the promise with the defaults is in tests/endurance.
+# Short, so that the suite is; the promise with the defaults is in test_presence_endurance.py.
 SHORT = {"presence_lease_s": 2, "presence_renew_s": 0.5, "presence_grace_s": 1.0}
 SHORT_ENVIRONMENT = {f"A2A_{name.upper()}": str(value) for name, value in SHORT.items()}
 
