@@ -87,7 +87,6 @@ class ErrorCode(Enum):
     INVALID_EVENT = ("invalid_event", 422, False, "The event does not fit its contract.")
     UNSUPPORTED_MEDIA_TYPE = ("unsupported_media_type", 415, False, "The content type is not supported.")
     STORE_UNAVAILABLE = ("store_unavailable", 503, True, "The event store does not answer; send the same events again.")
-    PLANS_UNAVAILABLE = ("plans_unavailable", 503, True, "The plans service does not answer; try again.")
     STORE_FULL = ("store_full", 503, True, "The stream is full and refuses writes.")
     # Of commands to a publisher, over HTTP.
     INVALID_COMMAND = ("invalid_command", 422, False, "The body does not fit the command.")

@@ -33,7 +33,7 @@ class PlanRequests:
         """What the service answers.
 
         Raises:
-            Refused: as the service refuses; `replay_unavailable` where it does not answer, `rate_limited`.
+            Refused: as the service refuses; `unavailable` where it does not answer, `rate_limited`.
         """
         if self._in_flight >= _MOST_IN_FLIGHT:
             raise _refused(ErrorCode.RATE_LIMITED, "too much is asked of the plans service at once")
@@ -47,7 +47,7 @@ class PlanRequests:
             )
             found = read_answer(answer.data, kind)
         except (NotConnected, nats.errors.Error, TimeoutError, OSError) as error:
-            raise _refused(ErrorCode.PLANS_UNAVAILABLE, "the plans service does not answer") from error
+            raise _refused(ErrorCode.UNAVAILABLE, "the plans service does not answer") from error
         except (msgspec.DecodeError, RecursionError) as error:
             raise _refused(ErrorCode.INTERNAL, "the plans service answered what cannot be read") from error
         finally:

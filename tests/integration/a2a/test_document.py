@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ async def ran(variables: dict[str, str], *command: str) -> str:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
 async def test_what_the_document_says_happens(fresh_nats: EmbeddedNats) -> None:
-    example = {"plan_executor": "services.plans.example:executor", "plan_step_s": 0.05}
+    example: Any = {"plan_executor": "services.plans.example:executor", "plan_step_s": 0.05}
     async with planning(fresh_nats.url, **example), running_gateway(fresh_nats.url) as gateway:
         variables = {"GATEWAY": gateway.url, "BUYER": token(fresh("buyer"), "buyer")}
         card, begun, resumed, by_hand = [await ran(variables, "bash", "-euc", block) for block in SHELL]

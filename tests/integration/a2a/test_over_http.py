@@ -384,7 +384,7 @@ async def test_without_a_plans_service_a_retry_is_advised(fresh_nats: EmbeddedNa
         for method in ("GetTask", "SubscribeToTask"):
             answer = await caller.rpc(method, {"id": "p1"})
             assert error_of(answer) == (503, -32000, "UNAVAILABLE")
-            assert answer.json()["error"]["data"][0]["metadata"]["code"] == "plans_unavailable"
+            assert answer.json()["error"]["data"][0]["metadata"]["code"] == "unavailable"
             assert answer.headers["retry-after"] == "1"
         fresh_nats.stop()
         assert error_of(await caller.rest("GET", "/tasks"))[0] == 503

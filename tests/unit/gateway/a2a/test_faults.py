@@ -63,7 +63,7 @@ def test_0_3_tells_it_in_its_own_words() -> None:
         (ErrorCode.CONFLICT, Kind.CONFLICT),
         (ErrorCode.MESSAGE_TOO_LARGE, Kind.TOO_LARGE),
         (ErrorCode.TOO_MANY_CONNECTIONS, Kind.TOO_MANY),
-        (ErrorCode.PLANS_UNAVAILABLE, Kind.UNAVAILABLE),
+        (ErrorCode.UNAVAILABLE, Kind.UNAVAILABLE),
         (ErrorCode.INTERNAL, Kind.INTERNAL),
     ],
 )
