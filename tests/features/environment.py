@@ -13,10 +13,27 @@ from tests.integration.local.system import RunningSystem
 
 def before_all(context: Any) -> None:
     """Start the system."""
-    context.folder = tempfile.TemporaryDirectory()
+    context.folder, context.system = start()
+
+
+def start(*arguments: str) -> tuple[tempfile.TemporaryDirectory[str], RunningSystem]:
+    """A system and the folder it keeps."""
+    folder = tempfile.TemporaryDirectory()
     # A quiet stream is told so after a second: nobody waits for the quarter of a minute that it takes by default.
     settings = {"A2A_PAYMENT_WEBHOOK_SECRET": WEBHOOK_SECRET, "A2A_SSE_IDLE_S": "1", "A2A_TASK_IDLE_S": "1"}
-    context.system = RunningSystem(Path(context.folder.name), "--no-traffic", environment=settings)
+    return folder, RunningSystem(Path(folder.name), "--no-traffic", *arguments, environment=settings)
+
+
+def before_feature(context: Any, feature: Any) -> None:
+    """Features of regions have a system with two; it hides the other until the feature ends."""
+    if "regions" in feature.tags:
+        context.folder, context.system = start("--regions", "eu,us")
+
+
+def after_feature(context: Any, feature: Any) -> None:
+    """What a feature started it stops."""
+    if "regions" in feature.tags:
+        stop(context)
 
 
 def before_scenario(context: Any, _: Any) -> None:
@@ -37,6 +54,11 @@ def after_all(context: Any) -> None:
     """Stop the system; it has to end well."""
     if not hasattr(context, "system"):
         return
+    stop(context)
+
+
+def stop(context: Any) -> None:
+    """Stop the system; it has to end well."""
     end = context.system.stop()
     context.folder.cleanup()
     if end.code != 0:

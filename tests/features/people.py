@@ -77,10 +77,12 @@ class People:
         """The token of somebody."""
         return token(self.id_of(name), self._roles[name], **claims)
 
-    def watch(self, name: str, channel: str, over: str, *, bearing: str | None = None, **start: Any) -> Watcher:
-        """Let somebody watch a channel, from now on unless `start` says otherwise."""
+    def watch(
+        self, name: str, channel: str, over: str, *, bearing: str | None = None, region: str | None = None, **start: Any
+    ) -> Watcher:
+        """Let somebody watch a channel, at the hub unless in a region, from now on unless `start` says otherwise."""
         bearing = self.token(name) if bearing is None else bearing
-        watcher: Watcher = KINDS[over](self._system.gateway, bearing, self.channel(channel), start)
+        watcher: Watcher = KINDS[over](self._system.gateway_in(region), bearing, self.channel(channel), start)
         self.watching[name] = watcher
         return watcher
 

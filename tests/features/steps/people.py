@@ -18,6 +18,11 @@ def watches(context, name, channel, over):
     assert context.people.watch(name, channel, over).until_live() == []
 
 
+@given("{name:w} watches {channel:S} in {region:w} over {over:w}")
+def watches_in(context, name, channel, region, over):
+    context.people.watch(name, channel, over, region=region).until_live()
+
+
 @when("{name:w} watches {channel:S} over {over:w} from the earliest on")
 def watches_from_earliest(context, name, channel, over):
     context.received = context.people.watch(name, channel, over, cursor="earliest").until_live()
@@ -44,6 +49,13 @@ def hangs_up(context, name):
 def comes_back(context, name, over):
     people = context.people
     context.replayed = people.watch(name, f"buyer:{name}", over, cursor=people.cursors[name]).until_live()
+
+
+@when("{name:w} comes back in {region:w} over {over:w} with the cursor")
+def comes_back_in(context, name, region, over):
+    people = context.people
+    watcher = people.watch(name, f"buyer:{name}", over, region=region, cursor=people.cursors[name])
+    context.replayed = watcher.until_live()
 
 
 def try_to_watch(context, name, channel, over, **options):
@@ -116,3 +128,8 @@ def number_is_told(context, number):
 @then("a gap is told as {reason:w}")
 def gap_is_told(context, reason):
     assert context.gaps == [reason], f"told {context.gaps}"
+
+
+@then("no gap is told to {name:w}")
+def no_gap_is_told(context, name):
+    assert context.people.watching[name].gaps == []

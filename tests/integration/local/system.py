@@ -52,6 +52,10 @@ class RunningSystem:
         """The gateway's address."""
         return str(self.told["gateway"])
 
+    def gateway_in(self, region: str | None) -> str:
+        """The address of a region's gateway, or of the hub's."""
+        return self.gateway if region is None else str(self.told["regions"][region]["gateway"])
+
     @property
     def ingest(self) -> str:
         """Where events are published."""
