@@ -96,10 +96,12 @@ class Requests:
                 task.cancel()
 
     async def _connected(self) -> Client:
-        """The connection, once the streams are there."""
+        """The connection, once the streams are there and it is known which tokens are revoked: others may know it."""
         while is_wanted():
             client = await self._streams.client(_DRAIN_SECONDS)
-            if client is not None and self._streams.streams_failing() is None:
+            revoked = self._verifier.revocations
+            is_known = revoked is None or revoked.is_current
+            if client is not None and is_known and self._streams.streams_failing() is None:
                 return client
             await asyncio.sleep(_PAUSE_SECONDS)
         raise asyncio.CancelledError

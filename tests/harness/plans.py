@@ -1,12 +1,17 @@
 """Plans in this process, as those who ask and those who publish meet them."""
 
+import asyncio
 import contextlib
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
+import nats.errors
 from nats.aio.client import Client
 from prometheus_client import CollectorRegistry
 
@@ -132,6 +137,37 @@ async def planning(nats_url: str, *, on_fatal: Callable[[str], None] = print, **
         yield url
 
 
+async def process(nats_url: str, **settings: str) -> asyncio.subprocess.Process:
+    """A replica as a process of its own, which executes scripts."""
+    root = Path(__file__).resolve().parents[2]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(root),
+        "A2A_NATS_URL": nats_url,
+        "A2A_JWT_HS256_SECRET": SECRET,
+        "A2A_MARKET_MAX_BYTES": str(MARKET_BYTES),
+        "A2A_PLAN_EXECUTOR": SCRIPTED,
+        "A2A_PLAN_LEASE_S": "1",
+        "A2A_LOG_LEVEL": "error",
+        **settings,
+    }
+    command = (sys.executable, "-m", "services.plans")
+    return await asyncio.create_subprocess_exec(*command, env=environment, cwd=root)
+
+
+async def answering(client: Client) -> None:
+    """Wait until somebody answers requests about plans."""
+
+    async def somebody() -> bool:
+        try:
+            await client.request(SUBJECTS[GetPlan], b"{}", timeout=5)
+        except nats.errors.NoRespondersError:
+            return False
+        return True
+
+    await until(somebody, seconds=30, what="somebody answers")
+
+
 @dataclass
 class Site:
     """What an agent in a process of its own stands on."""
@@ -144,8 +180,6 @@ class Site:
 @contextlib.asynccontextmanager
 async def publishing_plans(nats_url: str) -> AsyncIterator[Site]:
     """A queue over the NATS at `nats_url`, with the streams made."""
-    import asyncio
-
     log = logger("test")
     site = Streams(
         nats_url,

@@ -1,11 +1,8 @@
 """Plans as they are executed: by one replica, also when replicas die or leave; cancelled; and what outlives them."""
 
 import asyncio
-import os
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
@@ -16,12 +13,9 @@ from services.chassis.deadletters import letters
 from services.local.embedded import EmbeddedNats
 from tests.harness.agents import Scripted
 from tests.harness.events import fresh
-from tests.harness.plans import SCRIPTED, Asker, message, planning, state_of, texts_of
+from tests.harness.plans import Asker, message, planning, process, state_of, texts_of
 from tests.harness.streams import all_of, looking_at
-from tests.harness.tokens import SECRET
 from tests.harness.waiting import until
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -130,23 +124,6 @@ async def test_a_replica_that_leaves_gives_its_plans_back_and_none_counts_as_los
         one.document["data"].get("metadata", {}) for one in await all_of(client, f"plan.{ada.sub}.{plan_id}", "PLANS")
     ]
     assert sum("released" in one for one in told) == 1
-
-
-async def process(nats_url: str) -> asyncio.subprocess.Process:
-    """A replica as a process of its own."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "A2A_NATS_URL": nats_url,
-        "A2A_JWT_HS256_SECRET": SECRET,
-        "A2A_MARKET_MAX_BYTES": str(64 * 1024**2),
-        "A2A_PLAN_EXECUTOR": SCRIPTED,
-        "A2A_PLAN_LEASE_S": "1",
-    }
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.plans", env=environment, cwd=ROOT,
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
 
 
 async def test_a_plan_whose_replica_is_killed_is_executed_again_elsewhere_with_what_was_stored(
