@@ -5,13 +5,14 @@ never heard of it is dropped. A turn's executions are numbered by the message's 
 higher. JetStream gives a turn to another replica when the one that had it says nothing for a lease.
 """
 
+import asyncio
 import contextlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import nats.errors
-import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -25,8 +26,14 @@ SUBJECT = "work.plans"
 _DELIVERIES_A_TURN = 1000
 """Numbers that the executions of one turn have before those of the next message's."""
 _ACK_SECONDS = 2.0
+# Statuses of a request that was answered as it should be.
+_TIMED_OUT, _NOTHING = "408", "404"
 # Longer than a repetition would be taken for the same turn.
 UNHEARD_SECONDS = DUPLICATE_WINDOW_SECONDS + 30.0
+
+
+class ConsumerGone(Exception):
+    """The consumer does not give; it is made again where it is missing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,21 +114,42 @@ class Work:
         body = {"stream_name": PLAN_WORK, "config": config}
         await jetstream.request(self._client, f"CONSUMER.DURABLE.CREATE.{PLAN_WORK}.{CONSUMER}", body)
 
-    async def take(self, most: int, seconds: float) -> list[Turn]:
-        """Up to so many turns; none where there was nothing within the time.
+    async def take(self, most: int, seconds: float, begin: Callable[[Turn], None]) -> int:
+        """Have up to so many turns given for so long, and `begin` each as it comes; how many there were.
+
+        nats-py's `fetch` returns while its request still stands, and what comes after that is lost for a lease.
 
         Raises:
             nats.errors.Error: the consumer cannot be asked.
+            ConsumerGone: there is no consumer, or it does not give.
         """
-        context = self._client.jetstream()
-        pull = await context.pull_subscribe_bind(consumer=CONSUMER, stream=PLAN_WORK)
+        ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        taken = 0
+
+        async def receive(message: Msg) -> None:
+            nonlocal taken
+            status = (message.headers or {}).get("Status")
+            if status is None:
+                taken += 1
+                begin(_turn(message))
+            if (status is not None or taken == most) and not ended.done():
+                ended.set_result(status or "")
+
+        inbox = self._client.new_inbox()
+        subscription = await self._client.subscribe(inbox, cb=receive)
+        query = json.dumps({"batch": most, "expires": int(seconds * NANOSECONDS)}).encode()
         try:
-            found = await pull.fetch(most, timeout=seconds)
-        except (TimeoutError, nats.errors.TimeoutError):
-            return []
+            await self._client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{PLAN_WORK}.{CONSUMER}", query, reply=inbox)
+            async with asyncio.timeout(seconds + _ACK_SECONDS):
+                status = await ended
+        except TimeoutError as error:
+            raise ConsumerGone("no answer to a request for work") from error
         finally:
-            await pull.unsubscribe()
-        return [_turn(one) for one in found]
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await subscription.unsubscribe()
+        if status not in ("", _TIMED_OUT, _NOTHING):
+            raise ConsumerGone(f"status {status} to a request for work")
+        return taken
 
 
 def _turn(message: Msg) -> Turn:

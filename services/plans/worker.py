@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from structlog.stdlib import BoundLogger
 
-from contracts.errors import ErrorCode, Refused
+from contracts.errors import Refused
 from services.chassis.aggregates import Cause
 from services.chassis.jetstream import JetStreamError
 from services.chassis.streams import NATS_ERRORS, Streams
@@ -27,16 +27,15 @@ from services.plans.domain import Plan
 from services.plans.executor import PlanContext, PlanExecutor
 from services.plans.ledger import Ledger
 from services.plans.queue import A2aEventQueue
-from services.plans.work import UNHEARD_SECONDS, Turn, Work
+from services.plans.work import UNHEARD_SECONDS, ConsumerGone, Turn, Work
 
 CANCELLED = "svc.plans.cancelled"
 """The subject on which replicas tell each other that a plan was cancelled."""
 _TAKE_SECONDS = 2.0
-_MOST_AT_ONCE = 100
 _PAUSE_SECONDS = 0.1
 _LOOK_AGAIN_SECONDS = 0.05
-# What an executor's publishing is refused with when the plan is no longer its own.
-_LOST = frozenset({ErrorCode.PLAN_CLOSED, ErrorCode.PLAN_SUPERSEDED})
+# The outcome of an execution whose turn another replica has in hand: to acknowledge it would be to take it away.
+_ELSEWHERE = "elsewhere"
 _LEAVE_SECONDS = 3.0
 
 
@@ -115,7 +114,7 @@ class Worker:
             heard = await client.subscribe(CANCELLED, cb=self._hear)
             self._trouble = None
             await self._take_from(work, client)
-        except (JetStreamError, *NATS_ERRORS, ValueError) as error:
+        except (JetStreamError, ConsumerGone, *NATS_ERRORS) as error:
             self._trouble = f"no work can be taken: {str(error) or type(error).__name__}"
             self._log.warning("work_failing", why=self._trouble)
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -134,10 +133,8 @@ class Worker:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._free.wait(), _TAKE_SECONDS)
                 continue
-            taken = await work.take(min(room, _MOST_AT_ONCE), _TAKE_SECONDS)
+            taken = await work.take(room, _TAKE_SECONDS, lambda turn: self._begin(turn, client))
             rounds -= not taken
-            for turn in taken:
-                self._begin(turn, client)
 
     def _begin(self, turn: Turn, client: Client) -> None:
         task = asyncio.create_task(self._see_through(turn, client))
@@ -164,25 +161,26 @@ class Worker:
                 outcome = await self._attempt(turn, client)
             except Refused as error:
                 if not error.problem.may_retry:
-                    self._log.error("turn_refused", plan=turn.plan_id, error=str(error))
-                    outcome = error.problem.code.wire
-                else:
-                    await asyncio.sleep(_PAUSE_SECONDS * random.uniform(1, 2))  # noqa: S311  # spread, not secret
-                    continue
+                    raise
+                await asyncio.sleep(_PAUSE_SECONDS * random.uniform(1, 2))  # noqa: S311  # spread, not secret
+                continue
             self._ended.labels(outcome).inc()
-            await turn.done()
+            if outcome != _ELSEWHERE:
+                await turn.done()
             return
 
     async def _attempt(self, turn: Turn, client: Client) -> str:
         plan = await self._told(turn)
-        if plan is None or not turn.is_of(plan.execution):
-            return "dropped" if plan is None else "superseded"
-        if plan.is_over or plan.status.state.takes_input:
-            return "over"
+        ended = _end_of(turn, plan)
+        if plan is None or ended is not None:
+            return ended or "dropped"
+        if plan.status.state.takes_input:
+            return "waiting"
         if plan.execution < turn.execution:
             plan = await self._take_over(turn, client)
-            if plan is None or plan.is_over or plan.execution != turn.execution:
-                return "given_up"
+            ended = _end_of(turn, plan)
+            if plan is None or ended is not None:
+                return ended or "dropped"
         return await self._execute(turn, plan, client)
 
     async def _told(self, turn: Turn) -> Plan | None:
@@ -229,12 +227,11 @@ class Worker:
     async def _concluded(self, turn: Turn, task: "asyncio.Task[None]", client: Client) -> str:
         """What came of it; an executor that stopped in the middle ends its plan, whatever stopped it."""
         error = None if task.cancelled() else task.exception()
-        if isinstance(error, Refused) and error.problem.code in _LOST:
-            return error.problem.code.wire
         target = self._ledger.target(turn.owner, turn.plan_id)
         plan = (await self._ledger.view(target)).state
-        if plan is None or plan.is_over or plan.execution != turn.execution:
-            return "over"
+        ended = _end_of(turn, plan)
+        if plan is None or ended is not None:
+            return ended or "dropped"
         if error is None and plan.status.state.takes_input:
             return "waiting"
         code, told = ("executor_failed", _line(error)) if error is not None else _UNFINISHED
@@ -303,6 +300,17 @@ class Worker:
 
 
 _UNFINISHED = ("executor_ended", "The executor ended in the middle of the plan.")
+
+
+def _end_of(turn: Turn, plan: Plan | None) -> str | None:
+    """Why there is nothing more to do for this execution; None where there is."""
+    if plan is None:
+        return "dropped"
+    if plan.is_over:
+        return "over"
+    if not turn.is_of(plan.execution):
+        return "superseded"
+    return _ELSEWHERE if plan.execution > turn.execution else None
 
 
 def _line(error: BaseException) -> str:

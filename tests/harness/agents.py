@@ -8,6 +8,7 @@ at the end the plan is completed.
 import asyncio
 import os
 import signal
+from collections import deque
 from typing import ClassVar
 
 from contracts.events.plan_v1 import Part, TaskState
@@ -18,9 +19,9 @@ from services.plans.queue import A2aEventQueue
 class Scripted:
     """Does what it is told, and remembers what it was called for."""
 
-    # Plans, in the order in which they were executed; of all scripted agents of this process.
-    executed: ClassVar[list[PlanContext]] = []
-    cancelled: ClassVar[list[str]] = []
+    # Plans, in the order in which they were executed; of all scripted agents of this process, the latest ones.
+    executed: ClassVar[deque[PlanContext]] = deque(maxlen=300)
+    cancelled: ClassVar[deque[str]] = deque(maxlen=300)
 
     async def execute(self, context: PlanContext, queue: A2aEventQueue) -> None:
         self.executed.append(context)

@@ -1,6 +1,7 @@
 """Plans as they are executed: by one replica, also when replicas die or leave; cancelled; and what outlives them."""
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -9,6 +10,7 @@ from nats.aio.client import Client
 
 from contracts.cursor import Cursor
 from contracts.planrequests import CancelPlan, GetPlan, StartPlan
+from services.chassis import jetstream
 from services.chassis.deadletters import letters
 from services.local.embedded import EmbeddedNats
 from tests.harness.agents import Scripted
@@ -236,3 +238,30 @@ async def test_the_example_agent_plans_a_purchase_and_asks_for_what_it_lacks(
         await until(asks, what="it asks")
         await ada.plan(StartPlan(message("1500 EUR", taskId=plan_id)))
         assert state_of(await ada.ended(plan_id)) == "COMPLETED"
+
+
+async def test_a_replica_that_was_only_frozen_is_not_heard_and_takes_no_turn_away(
+    fresh_nats: EmbeddedNats, client: Client, ada: Asker
+) -> None:
+    async with planning(fresh_nats.url, plans_running=1, plan_lease_s=1):
+        blocking = (await ada.start("pause 60")).task["id"]
+        await executing(blocking)
+        replica = await process(fresh_nats.url)
+        try:
+            plan_id = (await ada.start("pause 2 say 1")).task["id"]
+
+            async def taken() -> bool:
+                info = await jetstream.request(client, "CONSUMER.INFO.PLAN_WORK.plans")
+                return int(info["num_ack_pending"]) == 2
+
+            await until(taken, seconds=20, what="the other replica has it")
+            replica.send_signal(signal.SIGSTOP)
+            await ada.plan(CancelPlan(blocking))
+            await executing(plan_id)
+            replica.send_signal(signal.SIGCONT)
+            task = await ada.ended(plan_id, seconds=30)
+        finally:
+            replica.kill()
+            await replica.wait()
+    assert state_of(task) == "COMPLETED"
+    assert texts_of(task).count("word 0") == 1
