@@ -3,6 +3,7 @@
 Each makes an environment of its own by default; `nox --no-venv` runs in the one at hand, as `task` and CI do.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from nox.virtualenv import PassthroughEnv
 nox.options.sessions = ["lint", "types", "tests", "features"]
 nox.options.reuse_existing_virtualenvs = True
 
+# Most tests wait for servers more than they compute; beyond a few at once the servers wait for each other.
+_AT_ONCE = str(max(2, min(4, os.cpu_count() or 2)))
 _PYTHON_CODE = ("contracts", "services", "tests", "tools", "noxfile.py")
 
 
@@ -47,7 +50,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Unit, contract, integration and chaos tests."""
     _install(session)
-    _python(session, "-m", "pytest", *session.posargs)
+    _python(session, "-m", "pytest", "-n", _AT_ONCE, *session.posargs)
 
 
 @nox.session
@@ -62,7 +65,7 @@ def coverage_report(session: nox.Session) -> None:
     """Tests and features under coverage; fails under the limit in pyproject.toml."""
     _install(session)
     _python(session, "-m", "coverage", "erase")
-    _python(session, "-m", "coverage", "run", "-m", "pytest", *session.posargs)
+    _python(session, "-m", "coverage", "run", "-m", "pytest", "-n", _AT_ONCE, *session.posargs)
     _python(session, "-m", "coverage", "run", "-m", "behave", "--format", "progress", "tests/features")
     _python(session, "-m", "coverage", "combine", "--quiet")
     _python(session, "-m", "coverage", "xml", "--quiet", "-o", str(Path("build") / "coverage.xml"), fine=(0, 2))
