@@ -85,8 +85,6 @@ class Leases:
         self._own: set[tuple[str, int]] = set()
         # Whether the bucket's changes arrive.
         self.is_current = False
-        # Writes that the bucket has stored, leases among them.
-        self.stored = 0
 
     async def run(self) -> None:
         """For ever; ends by cancellation only."""
@@ -156,7 +154,6 @@ class Leases:
         error = json.loads(answer.data).get("error")
         if error:
             raise jetstream.JetStreamError(error.get("err_code", 0), error.get("description", "refused"))
-        self.stored += 1
 
     # Our pages.
 
@@ -249,10 +246,8 @@ class Leases:
     def _lease_seen(self, replica: str, is_there: bool) -> None:
         if self._beginning is not None:
             (self._beginning[0].add if is_there else self._beginning[0].discard)(replica)
-        elif is_there:
-            self._presence.renewed(replica)
         else:
-            self._presence.ended(replica)
+            (self._presence.renewed if is_there else self._presence.ended)(replica)
 
     def _page_seen(self, channel: str, page: PageKey, sequence: int, is_there: bool) -> None:
         place = channel, page

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
@@ -14,6 +15,8 @@ from tests.harness.events import fresh
 from tests.harness.gateway import Gateway, GatewayProcess, running_gateway
 from tests.harness.line import Line
 from tests.harness.marketplace import Marketplace
+from tests.harness.region import hub_and_regions, mirrored
+from tests.harness.sites import HUB
 from tests.harness.tokens import bearer
 from tests.harness.waiting import until
 
@@ -270,3 +273,26 @@ async def test_however_many_members_a_replica_has_it_renews_one_lease(
         await market.client.subscribe("$KV.PRESENCE.>", cb=note)
         await until(lambda: len(written) >= 3, what="the lease is renewed")
         assert {one.split(".")[2] for one in written} == {"lease"}
+
+
+async def test_members_and_signals_cross_from_region_to_hub_and_back(tmp_path: Path) -> None:
+    async with hub_and_regions(tmp_path, "eu") as (site, market), site.relay("eu"):
+        channel = await deal(market)
+        await mirrored(site, market, "eu")
+        async with (
+            running_gateway(site.hub.url, region="hub", **SHORT) as hub,
+            running_gateway(site.regions["eu"].url, region="eu", hub_domain=HUB, **SHORT) as region,
+            attending(hub, "b1", "buyer", channel) as there,
+            attending(region, "n1", "node", channel) as here,
+        ):
+            await here.enter("in the region")
+            await there.enter("at the hub")
+            for person in (here, there):
+                await person.sees("b1", "n1")
+                assert person.members == {"b1": "at the hub", "n1": "in the region"}
+            await here.signal()
+            await there.hears()
+            await there.signal()
+            await here.hears()
+            await here.leave()
+            await there.sees("b1")

@@ -7,17 +7,27 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator
+import tracemalloc
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
+from msgspec import Raw
 
+from contracts.presence import NULL, Member, Note, decode_page, encode_note, encode_page
+from services.chassis.telemetry import logger
+from services.gateway.bus.leases import Leases
+from services.gateway.bus.signals import SignalLine
+from services.gateway.bus.site import Site
+from services.gateway.core.membership import Membership
 from services.local.embedded import EmbeddedNats
 from tests.harness.attendees import Attendee, attending, settled
+from tests.harness.core import World, principal
 from tests.harness.events import fresh
 from tests.harness.gateway import Gateway, GatewayProcess, Socket
 from tests.harness.line import Line
 from tests.harness.marketplace import Marketplace
+from tests.harness.people import Person
 from tests.harness.tokens import bearer
 from tests.harness.waiting import until
 
@@ -243,3 +253,40 @@ async def test_a_thousand_members_on_a_replica_cost_one_renewal(market: Marketpl
         print(f"\n1000 members in 100 channels: {len(written)} writes in 15 s: {set(written)}")
         assert set(written) == {"lease"}
         assert 4 <= len(written) <= 6
+
+
+async def test_what_nobody_here_wants_costs_microseconds_and_what_is_watched_kilobytes() -> None:
+    """In this process, without NATS."""
+    world = World()
+    presence, site = world.replica.presence, Site()
+    line = SignalLine(site, presence.signals, presence.replica)
+    leases = Leases(site, presence, logger("test"), lease_seconds=10, renew_seconds=3, declare=None)
+    for number in range(5000):
+        Person(world, principal("b1", "buyer")).ask(op="subscribe", channel=f"order:p{number}")
+    payload = encode_note(Note("n1", "node", "typing", 0, NULL))
+    signal = timed(lambda: line._arrived(b"gateway.signal.order.nobody.other", b"", b"", payload), 100_000)
+    key = timed(lambda: leases._seen("$KV.PRESENCE.m.order.nobody.other.0", 1, True), 100_000)
+    page = encode_page([Member(f"member{n}", "buyer", 1, Raw(b'{"n":%d}' % n)) for n in range(256)])
+    membership = Membership()
+    again = timed(lambda: membership.put(("r1", 0), decode_page(page)), 1000)
+    tracemalloc.start()
+    watched = []
+    for number in range(10_000):
+        found = Membership()
+        for replica in ("r1", "r2"):
+            found.put((replica, 0), decode_page(encode_page([Member(f"{replica}_{number}", "buyer", 1, NULL)])))
+        found.settle()
+        watched.append(found)
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    print(f"\na signal {signal:.1f} us, a key {key:.1f} us, a page of 256 again {again / 1000:.2f} ms")
+    print(f"members of 10,000 watched channels, two in each: {size / 2**20:.0f} MiB")
+    assert max(signal, key) < 100
+
+
+def timed(call: Callable[[], object], times: int) -> float:
+    """Microseconds of one call."""
+    began = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - began) / times * 1e6
