@@ -122,54 +122,52 @@ async def test_a_region_says_who_it_is_and_goes_on_from_the_hubs_cursors(
             assert (await client.get("/readyz")).json()["region"] == "eu"
 
 
-GAP_RULES = [
-    # mirror keeps, hub keeps, link is cut, cursor -> what is said, first event that comes
-    ("all there", None, None, False, 4, None, 5),
-    ("at the end", None, None, False, EVENTS, None, None),
-    ("beyond the end", None, None, False, EVENTS + 5, f"ahead to {EVENTS}", None),
-    ("trimmed here", 3, None, False, 4, None, 5),
-    ("trimmed here, at the edge", 3, None, False, EVENTS - 3, None, EVENTS - 2),
-    ("trimmed here and there", 3, 6, False, 2, f"expired to {EVENTS - 6}", EVENTS - 5),
-    ("trimmed there alone", None, 6, False, 2, None, 3),
-    ("everything, trimmed here", 3, None, False, "earliest", None, 1),
-    ("everything, trimmed here and there", 3, 6, False, "earliest", None, EVENTS - 5),
-    ("the last, trimmed here", 3, None, False, {"last": 7}, None, EVENTS - 6),
-    ("since then, trimmed here", 3, None, False, {"since": "2020-01-01T00:00:00Z"}, None, 1),
-    (
-        "since then, trimmed here and there",
-        3,
-        6,
-        False,
-        {"since": "2020-01-01T00:00:00Z"},
-        f"expired to {EVENTS - 6}",
-        EVENTS - 5,
-    ),
-    ("all there, cut off", None, None, True, 4, None, 5),
-    ("everything, cut off", None, None, True, "earliest", None, 1),
-    ("trimmed here, cut off", 3, None, True, 4, "replay_unavailable", None),
-    ("what is left, cut off", 3, None, True, EVENTS - 2, None, EVENTS - 1),
-    ("the last that are left, cut off", 3, None, True, {"last": 3}, None, EVENTS - 2),
-    ("the last, trimmed here, cut off", 3, None, True, {"last": 7}, "replay_unavailable", None),
-    ("beyond the end, cut off", None, None, True, EVENTS + 5, "replay_unavailable", None),
-    ("of a newer life", None, None, False, "MARKET.zzzzzzzzz.1", "replay_unavailable", None),
-    ("of an earlier life", None, None, False, "MARKET.000000001.7", "recreated to 0", 1),
-    ("of an earlier life, trimmed here", 3, None, False, "MARKET.000000001.7", "recreated to 0", 1),
-    ("of an earlier life, trimmed here, cut off", 3, None, True, "MARKET.000000001.7", "replay_unavailable", None),
-]
+OLD = "MARKET.000000001.7"
+NEW = "MARKET.zzzzzzzzz.1"
+LONG_AGO = {"since": "2020-01-01T00:00:00Z"}
+UNAVAILABLE = "replay_unavailable"
+# What the mirror keeps, what the hub keeps, whether the line is cut: how one begins, what is said, what comes first.
+GAP_RULES: dict[tuple[int | None, int | None, bool], list[tuple[Any, str | None, int | None]]] = {
+    (None, None, False): [
+        (4, None, 5),
+        (EVENTS, None, None),
+        (EVENTS + 5, f"ahead to {EVENTS}", None),
+        (NEW, UNAVAILABLE, None),
+        (OLD, "recreated to 0", 1),
+    ],
+    (3, None, False): [
+        (EVENTS - 3, None, EVENTS - 2),
+        (4, None, 5),
+        ("earliest", None, 1),
+        ({"last": 7}, None, EVENTS - 6),
+        (LONG_AGO, None, 1),
+        (OLD, "recreated to 0", 1),
+    ],
+    (3, 6, False): [
+        (2, f"expired to {EVENTS - 6}", EVENTS - 5),
+        (EVENTS - 5, None, EVENTS - 4),
+        ("earliest", None, EVENTS - 5),
+        (LONG_AGO, f"expired to {EVENTS - 6}", EVENTS - 5),
+    ],
+    (None, 6, False): [(2, None, 3), ("earliest", None, 1)],
+    (None, None, True): [(4, None, 5), ("earliest", None, 1), (EVENTS + 5, UNAVAILABLE, None)],
+    (3, None, True): [
+        (EVENTS - 2, None, EVENTS - 1),
+        ({"last": 3}, None, EVENTS - 2),
+        (4, UNAVAILABLE, None),
+        ({"last": 7}, UNAVAILABLE, None),
+        (OLD, UNAVAILABLE, None),
+    ],
+}
 
 
-@pytest.mark.parametrize(
-    ("here", "there", "is_cut", "start", "said", "first"), [r[1:] for r in GAP_RULES], ids=[r[0] for r in GAP_RULES]
-)
+@pytest.mark.parametrize(("here", "there", "is_cut"), GAP_RULES)
 async def test_what_is_missing_is_judged_by_the_hub(
     eu: tuple[Sites, Marketplace, list[str]],
     monkeypatch: pytest.MonkeyPatch,
     here: int | None,
     there: int | None,
     is_cut: bool,
-    start: Any,
-    said: str | None,
-    first: int | None,
 ) -> None:
     site, market, cursors = eu
     if is_cut:
@@ -178,16 +176,17 @@ async def test_what_is_missing_is_judged_by_the_hub(
         await trim(site, "eu", here)
     if there is not None:
         await market.purge(keep=there)
-    if isinstance(start, int):
-        start = await market.cursor(start)
+    cursor = await market.cursor(0)
     async with regional_gateway(site, "eu", **COLD) as gateway:
         if is_cut:
             site.regions["eu"].link.sever()
-        found = await asked(gateway, **(start if isinstance(start, dict) else {"cursor": start}))
-    if said is not None and " to " in said:
-        reason, _, sequence = said.partition(" to ")
-        said = f"{reason} to {cursors[int(sequence)]}"
-    assert found == (said, [] if first is None else cursors[first:])
+        for begin, said, first in GAP_RULES[here, there, is_cut]:
+            begin = f"{cursor.rpartition('.')[0]}.{begin}" if isinstance(begin, int) else begin
+            found = await asked(gateway, **(begin if isinstance(begin, dict) else {"cursor": begin}))
+            if said is not None and " to " in said:
+                reason, _, sequence = said.partition(" to ")
+                said = f"{reason} to {cursors[int(sequence)]}"
+            assert found == (said, [] if first is None else cursors[first:]), begin
 
 
 async def test_a_cursor_that_the_mirror_has_not_reached_is_accepted_and_waits_for_it(

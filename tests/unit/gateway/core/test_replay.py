@@ -130,6 +130,30 @@ def test_where_site_and_cursor_disagree_on_the_present_life_a_retry_may_help(sta
     assert (found.code, found.may_retry) == (ErrorCode.REPLAY_UNAVAILABLE, True)
 
 
+def mirror(first: int, last: int) -> Bounds:
+    """The bounds of a region's mirror."""
+    return Bounds(EPOCH, first, last, settles=False)
+
+
+@pytest.mark.parametrize(
+    ("start", "bounds", "expected"),
+    [
+        (Earliest(), mirror(1, 20), Placed(0)),
+        (Earliest(), mirror(8, 20), NeedBounds(of_hub=True)),
+        (after(7), mirror(8, 20), Placed(7)),
+        (after(20), mirror(8, 15), Placed(20)),
+        (after(6), mirror(8, 20), NeedBounds(of_hub=True)),
+        (after(21), mirror(1, 20), NeedBounds(of_hub=True)),
+        (after(3, OLDER), mirror(1, 20), gap("recreated", after(3, OLDER), 0)),
+        (after(3, OLDER), mirror(8, 20), NeedBounds(of_hub=True)),
+    ],
+)
+def test_a_mirror_settles_what_it_has_and_leaves_the_rest_to_the_hub(
+    start: Start, bounds: Bounds, expected: Placed | NeedBounds
+) -> None:
+    assert judge(start, LIFE, 20, bounds) == expected
+
+
 @pytest.mark.parametrize("reason", ["expired", "recreated", "ahead"])
 def test_a_gap_refused_names_both_its_ends(reason: str) -> None:
     problem = Gap(reason, "M.e.1", LIFE.cursor(7)).refusal()
