@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 import secrets
 import time
@@ -159,11 +160,13 @@ def _replica(settings: GatewaySettings, verifier: TokenVerifier) -> Replica:
 def _ids() -> Callable[[], str]:
     """Names for connections: 20 hexadecimal digits, in the order in which they began, over all replicas."""
     last = 0
+    numbers = itertools.count(secrets.randbits(36))
 
     def new_id() -> str:
         nonlocal last
-        # Milliseconds, which last until the year 2527, and chance: never twice in a replica and hardly ever in two.
-        last = max(last + 1, time.time_ns() // 1_000_000 << 36 | secrets.randbits(36))
+        # Milliseconds, which last until the year 2527, and a number that began by chance: never twice in a replica and
+        # hardly ever in two.
+        last = max(last + 1, time.time_ns() // 1_000_000 << 36 | next(numbers) & 0xF_FFFF_FFFF)
         return f"{last:020x}"
 
     return new_id

@@ -111,25 +111,28 @@ class Headcount:
 
     def is_full(self, sub: str) -> bool:
         """Whether there is no room for a newcomer, where those stay who were first."""
-        if self._policy is not Policy.OLDEST:
-            return False
-        held = self._own.get(sub)
-        here = 0 if held is None else len(held) if isinstance(held, list) else 1
-        return here + self._elsewhere(sub) >= self._limit
+        return self._policy is Policy.OLDEST and self._here(sub) + self._elsewhere(sub) >= self._limit
 
     def surplus(self, sub: str, but: Holder | None = None) -> Holder | None:
         """Who has to go next; None where nobody has to, or one of another replica. `but`: not this one."""
-        held = self.of(sub)
-        if len(held) + self._elsewhere(sub) <= self._limit:
+        if self._here(sub) + self._elsewhere(sub) <= self._limit:
             return None
-        candidates = [holder for holder in held if holder is not but]
+        candidates = [holder for holder in self.of(sub) if holder is not but]
         if not candidates:
             return None
         first = self._first_to_go(candidates)
         edges = [other.counts[sub][1] for other in self.others.values() if sub in other.counts]
         return first if all(self._goes_before(first.connection_id, edge) for edge in edges) else None
 
+    def _here(self, sub: str) -> int:
+        held = self._own.get(sub)
+        if held is None:
+            return 0
+        return len(held) if isinstance(held, list) else 1
+
     def _elsewhere(self, sub: str) -> int:
+        if not self.others:
+            return 0
         return sum(other.counts[sub][0] for other in self.others.values() if sub in other.counts)
 
     def _first_to_go(self, held: Iterable[Holder]) -> Holder:
@@ -142,7 +145,7 @@ class Headcount:
     # What replicas tell each other.
 
     def _note(self, sub: str) -> None:
-        if sub in self._told or len(self.of(sub)) >= self._told_from:
+        if sub in self._told or self._here(sub) >= self._told_from:
             self._changed[sub] = None
 
     def changes(self) -> dict[str, Told]:
