@@ -365,9 +365,9 @@ class Leases:
             client, api = self._site.client, self._site.hub_api
             batch = await direct_get(client, f"KV_{PRESENCE}", query, _REQUEST_SECONDS, api=api)
             for stored in batch.messages:
-                tokens = stored.subject.split(".")
-                page = tokens[-2], int(tokens[-1])
-                if page[0] != self._presence.replica and stored.payload:
+                *_, replica, number = stored.subject.split(".")
+                page = replica, int(number) if number.isdecimal() else -1
+                if replica != self._presence.replica and page[1] >= 0 and stored.payload:
                     found[page] = _members(stored.payload)
                     if sequences is not None:
                         sequences[page] = stored.sequence
