@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import nats.errors
@@ -111,12 +112,25 @@ async def connect(url: str, *, name: str, log: BoundLogger, domain: str = "") ->
             connect_timeout=2,
             ping_interval=5,
             max_outstanding_pings=2,
+            **_credentials(url),
         )
     except nats.errors.NoServersError as error:
         raise (failures or [error])[-1] from error
     # Not given above: with it, a first connect to a server that is away would try for ever and never return.
     client.options["max_reconnect_attempts"] = -1
     return client
+
+
+def _credentials(url: str) -> dict[str, Any]:
+    """User and password, or the token, of an address.
+
+    nats-py uses what an address bears for that address alone: the other servers of its cluster, which the first one
+    names, would refuse it when the first one is gone.
+    """
+    parts = urlsplit(url)
+    if parts.username is None:
+        return {}
+    return {"token": parts.username} if parts.password is None else {"user": parts.username, "password": parts.password}
 
 
 def _without_secrets(url: str) -> str:

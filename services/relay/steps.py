@@ -18,6 +18,8 @@ from services.chassis.jetstream import NANOSECONDS, StreamState
 from services.relay.mirror import Fault
 
 HEARTBEAT_SECONDS = 1
+# With JetStream's own 1000 a mirror that was cut off gets so many, and then waits two seconds for the rest.
+_MOST_UNACKNOWLEDGED = 50_000
 _LONGEST_PATIENCE_SECONDS = 3600.0
 # Trimming is seen a while after it was due, and by whole blocks of a file.
 _TRIM_SLACK_SECONDS = 60.0
@@ -93,6 +95,7 @@ class Aim:
             "ack_policy": "flow_control",
             "flow_control": True,
             "idle_heartbeat": HEARTBEAT_SECONDS * NANOSECONDS,
+            "max_ack_pending": _MOST_UNACKNOWLEDGED,
             **begin,
         }
 

@@ -90,15 +90,21 @@ async def witnesses(buyer: str, gateway: Callable[[], Gateway]) -> AsyncIterator
 class Stress:
     """Stores events of one buyer for as long as the block lasts; `acknowledged` holds their ids in order."""
 
-    def __init__(self, market: Marketplace, buyer: str) -> None:
+    def __init__(self, market: Marketplace, buyer: str, rate: float | None) -> None:
         self._market = market
+        self._rate = rate
         self._buyer = buyer
         self.acknowledged: list[str] = []
         self._stopping = False
         self.task: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while not self._stopping:
+            if self._rate is not None:
+                due = max(due + 1 / self._rate, loop.time() - 1)  # what was held up is made up for, a second of it
+                await asyncio.sleep(max(0.0, due - loop.time()))
             document = event("ORDER_CREATED", buyer=self._buyer)
             while True:
                 with contextlib.suppress(nats.errors.Error, nats.js.errors.Error, OSError):
@@ -120,9 +126,9 @@ class Stress:
 
 
 @contextlib.asynccontextmanager
-async def stress(market: Marketplace, buyer: str) -> AsyncIterator[Stress]:
-    """Publishing all the while."""
-    found = Stress(market, buyer)
+async def stress(market: Marketplace, buyer: str, *, rate: float | None = None) -> AsyncIterator[Stress]:
+    """Publishing all the while, one after another; so many a second, or as fast as that goes."""
+    found = Stress(market, buyer, rate)
     task = found.task = asyncio.create_task(found.run())
     try:
         yield found

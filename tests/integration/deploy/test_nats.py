@@ -76,3 +76,23 @@ async def test_a_region_follows_a_hub_of_three_over_tls_and_cannot_change_its_st
                     await state(eu, "MARKET_REPLAY")
         finally:
             region.kill()
+
+
+@pytest.mark.timeout(180)
+async def test_a_service_goes_on_at_another_server_when_its_own_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with deployment(tmp_path) as deployed:
+        monkeypatch.setenv("SSL_CERT_FILE", str(deployed.certificates.authority))
+        for server in deployed.hub.values():
+            await server.healthy()
+        first = deployed.hub["hub-1"]
+        async with looking_at(first.url) as client:
+            first.kill()
+
+            def is_elsewhere() -> bool:
+                return client.is_connected and client.connected_url.port != first.port
+
+            await until(is_elsewhere, seconds=30, what="the client is connected to another server")
+            await client.publish("anything", b"")
+            await client.flush(5)

@@ -1,0 +1,152 @@
+"""Regions under load: links are cut, hubs and leaves die, stores are wiped; each client sees each event once, in order.
+
+The minutes-long runs print how long it took to catch up: `pytest -m endurance -s tests/chaos/test_regions.py`.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+
+from services.chassis.jetstream import JetStreamError, state
+from tests.harness.gateway import Gateway, running_gateway
+from tests.harness.marketplace import Marketplace, marketplace
+from tests.harness.sites import HUB, Region, Sites, sites
+from tests.harness.streams import looking_at
+from tests.harness.waiting import until
+from tests.harness.witness import Stress, Witness, stress, witnesses
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+
+# What is promised after a cut; a machine that does other things as well may take longer in the default run.
+CATCH_UP_SECONDS = 6.0
+BUYER = "b1"
+RATE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A hub with two regions, a gateway in each, load at the hub, and two clients in `eu`."""
+
+    sites: Sites
+    market: Marketplace
+    load: Stress
+    eu: Client
+    clients: tuple[Witness, Witness]
+
+    @property
+    def region(self) -> Region:
+        return self.sites.regions["eu"]
+
+    async def caught_up(self, seconds: float) -> float:
+        """Wait until `eu` has what the hub has now; how long that took."""
+        began, goal = time.monotonic(), (await self.market.state()).last
+
+        async def has_all() -> bool:
+            with contextlib.suppress(Exception):
+                return (await state(self.eu, "MARKET")).last >= goal
+            return False
+
+        await until(has_all, seconds=seconds, what="the region has everything")
+        return time.monotonic() - began
+
+    async def all_seen(self) -> None:
+        """Each client saw, over one connection, everything since its first event."""
+        await self.load.stop()
+        for client in self.clients:
+            await client.saw(self.load.acknowledged[self.load.acknowledged.index(client.seen[0]) :], seconds=60)
+            assert client.connects == 1
+
+
+@contextlib.asynccontextmanager
+async def scene(folder: Path) -> AsyncIterator[Scene]:
+    async with contextlib.AsyncExitStack() as stack:
+        found = await stack.enter_async_context(sites(folder, "eu", "us"))
+        market = await stack.enter_async_context(marketplace(found.hub.url))
+        gateways: dict[str, Gateway] = {}
+        for name, region in found.regions.items():
+            await stack.enter_async_context(found.relay(name))
+            running = running_gateway(region.url, region=name, hub_domain=HUB, declare=False)
+            gateways[name] = await stack.enter_async_context(running)
+        eu = await stack.enter_async_context(looking_at(found.regions["eu"].url))
+        load = await stack.enter_async_context(stress(market, BUYER, rate=RATE))
+        clients = await stack.enter_async_context(witnesses(BUYER, lambda: gateways["eu"]))
+        await load.more(50)
+        await until(lambda: all(client.seen for client in clients), what="both clients saw an event")
+        yield Scene(found, market, load, eu, clients)
+
+
+@pytest.fixture
+async def on(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with scene(tmp_path) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    "cut_seconds", [3, pytest.param(20, marks=pytest.mark.endurance), pytest.param(60, marks=pytest.mark.endurance)]
+)
+async def test_a_link_that_was_cut_under_load_is_caught_up_and_nothing_is_missing(on: Scene, cut_seconds: int) -> None:
+    on.region.link.sever()
+    await asyncio.sleep(cut_seconds)
+    seen = len(on.clients[0].seen)
+    missing = len(on.load.acknowledged) - seen
+    assert missing > 10, "the load goes on at the hub"
+    on.region.link.heal()
+    took = await on.caught_up(CATCH_UP_SECONDS if cut_seconds > 3 else 30)
+    await on.all_seen()
+    print(f"cut {cut_seconds} s: {missing} events behind, caught up {took:.1f} s after healing")
+
+
+@pytest.mark.parametrize("away_seconds", [1, pytest.param(15, marks=pytest.mark.endurance)])
+async def test_a_hub_that_was_killed_is_caught_up_with_and_nothing_is_missing(on: Scene, away_seconds: int) -> None:
+    await asyncio.to_thread(on.sites.hub.kill)
+    await asyncio.sleep(away_seconds)
+    await asyncio.to_thread(on.sites.hub.start)
+    await until(lambda: on.market.client.is_connected, seconds=30, what="the publisher is back")
+    began = time.monotonic()
+    await on.load.more(20, seconds=30)
+    await on.caught_up(30)
+    await on.all_seen()
+    print(f"hub killed {away_seconds} s: caught up {time.monotonic() - began:.1f} s after its publisher was back")
+
+
+@pytest.mark.parametrize("what", ["killed", "killed and wiped"])
+async def test_a_leaf_that_was_killed_is_filled_again_and_its_clients_miss_nothing(on: Scene, what: str) -> None:
+    nats = on.region.nats
+    await asyncio.to_thread(nats.kill)
+    if what == "killed and wiped":
+        shutil.rmtree(nats.folder / "jetstream")
+    await on.load.more(50, seconds=30)
+    await asyncio.to_thread(nats.start)
+    took = await on.caught_up(60)
+    await on.all_seen()
+    print(f"leaf {what}: caught up {took:.1f} s after its start")
+
+
+async def test_a_stream_made_again_at_the_hub_is_told_to_the_regions_clients_as_recreated(on: Scene) -> None:
+    await on.load.stop()
+    await until(lambda: on.clients[0].seen == on.clients[1].seen and on.clients[0].seen, what="both saw the same")
+    before = (await on.market.state()).epoch
+    await on.market.remake()
+    (again,) = await on.market.orders(1, buyer=BUYER)
+
+    async def follows() -> bool:
+        with contextlib.suppress(JetStreamError):
+            return (await state(on.eu, "MARKET")).epoch > before
+        return False
+
+    await until(follows, seconds=30, what="the mirror is of the new life")
+    for client in on.clients:
+        await until(lambda client=client: client.gaps, seconds=30, what="a gap is told")
+        assert "recreated" in str(client.gaps[0])
+    # What was stored before the gap was told is behind it; what comes now is delivered.
+    (later,) = await on.market.orders(1, buyer=BUYER)
+    for client in on.clients:
+        await until(lambda client=client: client.seen[-1] == later["id"], seconds=30, what="events go on")
+        assert client.seen.count(again["id"]) <= 1
