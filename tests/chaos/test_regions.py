@@ -142,11 +142,9 @@ async def test_a_stream_made_again_at_the_hub_is_told_to_the_regions_clients_as_
         return False
 
     await until(follows, seconds=30, what="the mirror is of the new life")
-    for client in on.clients:
-        await until(lambda client=client: client.gaps, seconds=30, what="a gap is told")
-        assert "recreated" in str(client.gaps[0])
+    await until(lambda: all(client.gaps for client in on.clients), seconds=30, what="a gap is told")
+    assert all("recreated" in str(client.gaps[0]) for client in on.clients)
     # What was stored before the gap was told is behind it; what comes now is delivered.
     (later,) = await on.market.orders(1, buyer=BUYER)
-    for client in on.clients:
-        await until(lambda client=client: client.seen[-1] == later["id"], seconds=30, what="events go on")
-        assert client.seen.count(again["id"]) <= 1
+    await until(lambda: all(client.seen[-1] == later["id"] for client in on.clients), seconds=30, what="events go on")
+    assert all(client.seen.count(again["id"]) <= 1 for client in on.clients)

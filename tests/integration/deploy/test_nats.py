@@ -91,7 +91,8 @@ async def test_a_service_goes_on_at_another_server_when_its_own_is_gone(
             first.kill()
 
             def is_elsewhere() -> bool:
-                return client.is_connected and client.connected_url.port != first.port
+                now = client.connected_url
+                return client.is_connected and now is not None and now.port != first.port
 
             await until(is_elsewhere, seconds=30, what="the client is connected to another server")
             await client.publish("anything", b"")
