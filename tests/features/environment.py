@@ -20,7 +20,12 @@ def start(*arguments: str) -> tuple[tempfile.TemporaryDirectory[str], RunningSys
     """A system and the folder it keeps."""
     folder = tempfile.TemporaryDirectory()
     # A quiet stream is told so after a second: nobody waits for the quarter of a minute that it takes by default.
-    settings = {"A2A_PAYMENT_WEBHOOK_SECRET": WEBHOOK_SECRET, "A2A_SSE_IDLE_S": "1", "A2A_TASK_IDLE_S": "1"}
+    settings = {
+        "A2A_PAYMENT_WEBHOOK_SECRET": WEBHOOK_SECRET,
+        "A2A_SSE_IDLE_S": "1",
+        "A2A_TASK_IDLE_S": "1",
+        "A2A_PLAN_STEP_S": "0.05",
+    }
     return folder, RunningSystem(Path(folder.name), "--no-traffic", *arguments, environment=settings)
 
 

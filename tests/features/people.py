@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 
 from contracts.envelope import CONTENT_TYPE
+from tests.features.agent import A2aUser
 from tests.features.follower import PlanFollower
 from tests.features.watcher import KINDS, Watcher
 from tests.harness.events import event, fresh
@@ -21,8 +22,9 @@ class Plans:
         self._people = people
         # A plan's name -> its owner's.
         self._owners: dict[str, str] = {}
-        # Name -> the stream that each has.
+        # Name -> the event stream, and the A2A client, that each has.
         self.followers: dict[str, PlanFollower] = {}
+        self.users: dict[str, A2aUser] = {}
 
     def begin(self, owner: str, plan: str) -> None:
         """Somebody begins a plan."""
@@ -40,6 +42,8 @@ class Plans:
         """Hang up for everybody."""
         for follower in self.followers.values():
             follower.close()
+        for user in self.users.values():
+            user.close()
 
 
 class People:

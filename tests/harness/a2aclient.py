@@ -54,8 +54,10 @@ class Agent:
         message = Message(message_id=str(uuid.uuid4()), role=Role.ROLE_USER, parts=[Part(text=text)], **more)
         configuration = SendMessageConfiguration(return_immediately=not wait)
         request = SendMessageRequest(message=message, configuration=configuration)
-        async for update in self.client.send_message(request, context=self.context()):
-            yield Told(update)
+        updates = self.client.send_message(request, context=self.context())
+        async with contextlib.aclosing(updates) as stream:  # type: ignore[type-var]  # as above
+            async for update in stream:
+                yield Told(update)
 
 
 class Told:
