@@ -78,6 +78,17 @@ async def test_a_signal_ends_it_in_order_with_code_0(start: Start, number: signa
     assert await running.end() == (0, "told of the signal\nended in order\n", "")
 
 
+async def test_a_service_that_takes_its_leave_serves_on_until_a_second_signal(start: Start) -> None:
+    running = await start(LINGERS="1")
+    running.url = await running.line()
+    await get(running.url, "/pid")
+    running.process.send_signal(signal.SIGTERM)
+    assert await running.line() == "told of the signal"
+    assert (await get(running.url, "/pid")).status_code == 200
+    running.process.send_signal(signal.SIGTERM)
+    assert await running.end() == (0, "ended in order\n", "")
+
+
 async def test_a_request_that_does_not_end_is_given_its_time_and_no_more(start: Start) -> None:
     running = await start.up()
     with pytest.raises(httpx.HTTPError):
