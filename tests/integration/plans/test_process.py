@@ -1,14 +1,13 @@
 """`python -m services.plans` as a process: its command line, its health, its end."""
 
-import subprocess
-import sys
-
 import httpx
 import pytest
 
 from services.local.embedded import EmbeddedNats
 from services.plans import __main__ as command
+from services.plans.app import dead_letters
 from services.plans.loading import load
+from services.plans.settings import PlansSettings
 from tests.harness.plans import Asker, planning
 from tests.harness.streams import looking_at
 from tests.harness.tokens import SECRET
@@ -58,14 +57,13 @@ async def test_it_tells_whether_it_is_ready_and_counts_without_ids(fresh_nats: E
         assert not any(value in text for value in (ada.sub, task["id"]))
 
 
-async def test_dead_letters_are_listed(fresh_nats: EmbeddedNats) -> None:
+async def test_dead_letters_are_listed(
+    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     async with planning(fresh_nats.url), looking_at(fresh_nats.url) as client:
         ada = Asker(client, "ada")
         await ada.ended((await ada.start("fail")).task["id"])
-    environment = {"A2A_NATS_URL": fresh_nats.url, "A2A_JWT_HS256_SECRET": SECRET, "A2A_DECLARE": "false"}
-    found = subprocess.run(
-        [sys.executable, "-m", "services.plans", "--dead-letters", "list"],
-        env=environment, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert found.returncode == 0, found.stderr
-    assert "executor_failed: ValueError: the agent does not know how" in found.stdout
+    monkeypatch.setenv("A2A_NATS_URL", fresh_nats.url)
+    monkeypatch.setenv("A2A_JWT_HS256_SECRET", SECRET)
+    assert await dead_letters(PlansSettings(declare=False)) == 0
+    assert "executor_failed: ValueError: the agent does not know how" in capsys.readouterr().out

@@ -240,6 +240,7 @@ async def test_the_example_agent_plans_a_purchase_and_asks_for_what_it_lacks(
         assert state_of(await ada.ended(plan_id)) == "COMPLETED"
 
 
+@pytest.mark.endurance
 async def test_a_replica_that_was_only_frozen_is_not_heard_and_takes_no_turn_away(
     fresh_nats: EmbeddedNats, client: Client, ada: Asker
 ) -> None:
