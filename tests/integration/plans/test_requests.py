@@ -7,7 +7,7 @@ import pytest
 from nats.aio.client import Client
 
 from contracts.cursor import Cursor
-from contracts.planrequests import CancelPlan, GetPlan, ListPlans, PlanAnswer, StartPlan
+from contracts.planrequests import CancelPlan, GetPlan, ListPlans, PlanAnswer, Refusal, StartPlan
 from tests.harness.events import fresh
 from tests.harness.plans import Asker, message, planning, state_of, texts_of
 from tests.harness.streams import all_of, looking_at
@@ -194,3 +194,17 @@ async def test_what_is_no_json_is_answered_too(ada: Asker, client: Client) -> No
         answer = await client.request("svc.plans.get", body, timeout=5, headers=bearer("ada", "buyer"))
         assert b'"invalid_message"' in answer.data
     assert isinstance(await ada.start("say 1"), PlanAnswer)
+
+
+async def test_who_waits_for_no_answer_costs_nobody_his(ada: Asker, client: Client) -> None:
+    await client.publish("svc.plans.get", b"{}")
+    await ada.start("say 1")
+
+
+async def test_a_storm_of_requests_is_answered_each_with_its_own_answer(ada: Asker) -> None:
+    plan_id = (await ada.start("say 1")).task["id"]
+    await ada.ended(plan_id)
+    answers = await asyncio.gather(*(ada.ask(GetPlan(plan_id)) for _ in range(600)))
+    refused = [one for one in answers if isinstance(one, Refusal)]
+    assert {one.error.code for one in refused} <= {"rate_limited"}
+    assert {one.task["id"] for one in answers if isinstance(one, PlanAnswer)} == {plan_id}

@@ -1,15 +1,17 @@
 """Plans as they are executed: by one replica, also when replicas die or leave; cancelled; and what outlives them."""
 
 import asyncio
+import contextlib
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 
+import nats.errors
 import pytest
 from nats.aio.client import Client
 
 from contracts.cursor import Cursor
-from contracts.planrequests import CancelPlan, GetPlan, StartPlan
+from contracts.planrequests import CancelPlan, GetPlan, PlanAnswer, StartPlan
 from services.chassis import jetstream
 from services.chassis.deadletters import letters
 from services.local.embedded import EmbeddedNats
@@ -266,3 +268,37 @@ async def test_a_replica_that_was_only_frozen_is_not_heard_and_takes_no_turn_awa
             await replica.wait()
     assert state_of(task) == "COMPLETED"
     assert texts_of(task).count("word 0") == 1
+
+
+async def test_an_ended_plan_is_told_in_the_streams_next_life_too(
+    fresh_nats: EmbeddedNats, client: Client, ada: Asker
+) -> None:
+    asked = StartPlan(message("say 1 make 1"))
+    async with planning(fresh_nats.url):
+        task = await ada.ended((await ada.plan(asked)).task["id"])
+        waiting = (await ada.start("ask")).task["id"]
+    for name in ("PLANS_REPLAY", "PLANS"):
+        await client.jetstream().delete_stream(name)
+    async with planning(fresh_nats.url):
+        assert (await ada.plan(GetPlan(task["id"]))).task == task
+        assert (await ada.plan(asked)).task == task
+        assert await ada.refused(GetPlan(waiting)) == "not_found"
+
+
+async def test_a_plan_goes_on_when_nats_was_away(fresh_nats: EmbeddedNats, ada: Asker) -> None:
+    async with planning(fresh_nats.url, plan_lease_s=30):
+        plan_id = (await ada.start("say 1 pause 0.5 say 2")).task["id"]
+        await executing(plan_id)
+        fresh_nats.kill()
+        await asyncio.sleep(1)
+        fresh_nats.start()
+
+        async def answered() -> bool:
+            with contextlib.suppress(nats.errors.Error):
+                return isinstance(await ada.ask(GetPlan(plan_id)), PlanAnswer)
+            return False
+
+        await until(answered, seconds=30, what="it answers again")
+        task = await ada.ended(plan_id, seconds=30)
+    assert state_of(task) == "COMPLETED"
+    assert texts_of(task).count("word 1") == 1
