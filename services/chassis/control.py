@@ -23,6 +23,9 @@ from services.chassis.revocations import Revocations
 from services.chassis.tasks import is_wanted
 
 LOOK_SECONDS = 0.5
+# Before the first answer nobody is let in: the stream, which may be about to be made, is looked for this soon, then
+# twice as long each time.
+_FIRST_LOOK_SECONDS = 0.02
 # After a publish was heard: the copy that is read may have it a moment later.
 _HURRY_SECONDS = 0.02
 _HURRY_LOOKS = 25
@@ -59,6 +62,8 @@ class ControlReader:
         # Which life of the stream was read, and up to where.
         self._epoch = ""
         self._read = 0
+        # How long to wait for the next look, until the stream has answered.
+        self._soon = _FIRST_LOOK_SECONDS
         # When the stream last answered.
         self._answered_at: float | None = None
         self._trouble = "not looked at yet"
@@ -91,7 +96,9 @@ class ControlReader:
 
     async def _wait(self) -> None:
         seconds = LOOK_SECONDS
-        if self._hurry:
+        if self._answered_at is None:
+            seconds, self._soon = self._soon, min(2 * self._soon, LOOK_SECONDS)
+        elif self._hurry:
             self._hurry -= 1
             seconds = _HURRY_SECONDS
         with contextlib.suppress(TimeoutError):

@@ -75,7 +75,7 @@ class A2aSubscription:
         self._closed = False
         self._ended = False
         self._wakes: Subscription | None = None
-        # The last sequence of the stream that reads have to reach.
+        # When the stream's life was last looked at.
         self._checked_at = float("-inf")
 
     async def open(self, client: Client) -> None:

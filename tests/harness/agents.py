@@ -1,8 +1,8 @@
 """Executors that do what the plan's own words say, for tests of what executes them.
 
-The text is words: `say N` tells N status updates, `make N` N chunks of an artifact, `pause S` sleeps, `ask` waits for
-input, `fail` raises, `stop` returns in the middle, `problem` tells an error and goes on, `die` kills the process;
-at the end the plan is completed.
+The text is words: `say N` tells N status updates, `make N` N chunks of an artifact, `pause S` sleeps, `hang` goes on
+only when it is executed again, `ask` waits for input, `fail` raises, `stop` returns in the middle, `problem` tells an
+error and goes on, `die` kills the process; at the end the plan is completed.
 """
 
 import asyncio
@@ -43,6 +43,10 @@ class Scripted:
                     await queue.publish(chunk)
             case "pause":
                 await asyncio.sleep(float(words.pop(0)))
+            case "hang" if not context.is_again:
+                await asyncio.sleep(600)
+            case "hang":
+                pass
             case "problem":
                 await queue.publish(context.problem("hiccup", "Something is slow."))
             case "ask":

@@ -142,10 +142,12 @@ async def test_a_subscription_lives_through_cuts_of_its_connection(fresh_nats: E
         subscription = await cut.queue.subscribe(plan.plan_id, owner=plan.owner)
         following = asyncio.create_task(followed(subscription))
         for number in range(30):
-            if number in (10, 20):
+            if number == 5:
+                line.cut()
+            if number == 10:
                 line.sever()
             await direct.queue.publish(plan.status(TaskState.WORKING, f"{number}"))
-            if number in (14, 24):
+            if number == 14:
                 line.heal()
         await direct.queue.publish(plan.status(TaskState.COMPLETED, "30"))
         items = await asyncio.wait_for(following, 30)

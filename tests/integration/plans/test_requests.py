@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from nats.aio.client import Client
 
 from contracts.cursor import Cursor
@@ -11,11 +12,15 @@ from contracts.planrequests import CancelPlan, GetPlan, ListPlans, PlanAnswer, R
 from tests.harness.events import fresh
 from tests.harness.plans import Asker, message, planning, state_of, texts_of
 from tests.harness.streams import all_of, looking_at
+from tests.harness.tokens import bearer
 from tests.harness.waiting import until
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-@pytest.fixture
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(nats_server: str) -> AsyncIterator[Client]:
+    """One service for all of them, at whose NATS this is."""
     async with planning(nats_server), looking_at(nats_server) as client:
         yield client
 
@@ -188,8 +193,6 @@ async def test_the_token_is_judged_here_again(ada: Asker, header: str, code: str
 
 
 async def test_what_is_no_json_is_answered_too(ada: Asker, client: Client) -> None:
-    from tests.harness.tokens import bearer
-
     for body in (b"", b"[", b"\xff", b"[" * 100_000):
         answer = await client.request("svc.plans.get", body, timeout=5, headers=bearer("ada", "buyer"))
         assert b'"invalid_message"' in answer.data

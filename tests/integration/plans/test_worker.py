@@ -118,7 +118,7 @@ async def test_a_replica_that_leaves_gives_its_plans_back_and_none_counts_as_los
     fresh_nats: EmbeddedNats, client: Client, ada: Asker
 ) -> None:
     async with planning(fresh_nats.url, plan_lease_s=60):
-        plan_id = (await ada.start("say 1 pause 1 say 1")).task["id"]
+        plan_id = (await ada.start("say 1 hang say 1")).task["id"]
         await executing(plan_id)
     async with planning(fresh_nats.url, plan_lease_s=60):
         task = await ada.ended(plan_id)
@@ -137,7 +137,7 @@ async def test_a_plan_whose_replica_is_killed_is_executed_again_elsewhere_with_w
         blocking = (await ada.start("pause 60")).task["id"]
         await executing(blocking)
         replica = await process(fresh_nats.url)
-        plan_id = (await ada.start("say 1 pause 3 say 1")).task["id"]
+        plan_id = (await ada.start("say 1 hang say 1")).task["id"]
 
         async def said() -> bool:
             return "PLAN_STATUS_UPDATED" in (await kinds_of(client, ada, plan_id))[1:]
@@ -150,7 +150,7 @@ async def test_a_plan_whose_replica_is_killed_is_executed_again_elsewhere_with_w
     assert state_of(task) == "COMPLETED"
     (again,) = [one for one in Scripted.executed if one.plan_id == plan_id]
     assert again.is_again
-    assert texts_of(again.task)[0] == "say 1 pause 3 say 1"
+    assert texts_of(again.task)[0] == "say 1 hang say 1"
     assert texts_of(task).count("word 0") == 3
 
 
