@@ -45,6 +45,8 @@ class Batch:
     messages: tuple[Stored, ...]
     # Whether more follow behind the last one.
     more: bool
+    # Of `multi_last` that found something: the last sequence that who answered had, which a copy may lag behind.
+    upto: int | None = None
 
 
 async def direct_get(
@@ -58,7 +60,7 @@ async def direct_get(
         TimeoutError: the batch was not complete in time.
     """
     found: list[Stored] = []
-    end: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    end: asyncio.Future[Mapping[str, str]] = asyncio.get_running_loop().create_future()
 
     async def receive(message: Msg) -> None:
         _receive(message, stream, found, end)
@@ -68,13 +70,14 @@ async def direct_get(
     try:
         await client.publish(f"{api or prefix_of(client)}.DIRECT.GET.{stream}", json.dumps(query).encode(), reply=inbox)
         async with asyncio.timeout(seconds):
-            more = await end
+            told = await end
     finally:
         await subscription.unsubscribe()
-    return Batch(tuple(found), more)
+    more = told["Status"] == "204" and told.get("Nats-Num-Pending", "0") != "0"
+    return Batch(tuple(found), more, int(told["Nats-UpTo-Sequence"]) if "Nats-UpTo-Sequence" in told else None)
 
 
-def _receive(message: Msg, stream: str, found: list[Stored], end: "asyncio.Future[bool]") -> None:
+def _receive(message: Msg, stream: str, found: list[Stored], end: "asyncio.Future[Mapping[str, str]]") -> None:
     if end.done():
         return
     headers = message.headers or {}
@@ -84,7 +87,7 @@ def _receive(message: Msg, stream: str, found: list[Stored], end: "asyncio.Futur
     elif sequence is not None:
         found.append(Stored(int(sequence), headers["Nats-Subject"], message.data, headers))
     elif headers.get("Status") in ("204", "404"):
-        end.set_result(headers["Status"] == "204" and headers.get("Nats-Num-Pending", "0") != "0")
+        end.set_result(headers)
     else:
         status = headers.get("Status", "")
         end.set_exception(DirectGetFailed(f"{stream}: {status or 'no status'}", status))

@@ -32,6 +32,8 @@ REQUEST_SECONDS = 5.0
 NO_STORAGE = 10047
 NO_MESSAGE = 10037
 _NAME_IN_USE = 10058
+# How JetStream writes "at no time".
+_NEVER = "0001-01-01T00:00:00Z"
 _NOT_FOUND = 10059
 _MIB = 1024**2
 NANOSECONDS = 10**9
@@ -66,6 +68,8 @@ class StreamState:
     messages: int
     replicas: int
     config: Mapping[str, Any]
+    # When the last event was stored here, Unix milliseconds, whether or not it is still there; 0 before the first.
+    last_ms: int = 0
 
 
 async def connect(url: str, *, name: str, log: BoundLogger, domain: str = "") -> Client:
@@ -170,13 +174,15 @@ async def request(
     return found
 
 
-async def state(client: Client, stream: str, *, api: str | None = None) -> StreamState:
+async def state(
+    client: Client, stream: str, *, seconds: float = REQUEST_SECONDS, api: str | None = None
+) -> StreamState:
     """The stream's epoch and bounds now (0.4 ms).
 
     Raises:
         StreamMissing: there is no such stream.
     """
-    return state_of(await request(client, f"STREAM.INFO.{stream}", api=api))
+    return state_of(await request(client, f"STREAM.INFO.{stream}", seconds=seconds, api=api))
 
 
 def state_of(info: Mapping[str, Any]) -> StreamState:
@@ -192,6 +198,7 @@ def state_of(info: Mapping[str, Any]) -> StreamState:
         messages=bounds["messages"],
         replicas=config["num_replicas"],
         config=config,
+        last_ms=max(_milliseconds(bounds.get("last_ts", _NEVER)), 0),
     )
 
 

@@ -159,11 +159,14 @@ class Aim:
         }
 
     def was_trimmed(self, seen: Seen) -> bool:
-        """Whether the region's own retention explains why the mirror begins after the stream."""
-        if seen.gone_seconds is None:
+        """Whether what is let go by age or by the region's own size explains why the mirror begins after the stream.
+
+        By age too where it is the stream's: the hub lets go by its clock, and the region by its own.
+        """
+        if seen.gone_seconds is None or seen.hub is None:
             return False
-        age, size = self.retention.max_age_seconds, self.retention.max_bytes
-        by_age = age is not None and seen.gone_seconds >= age - _TRIM_SLACK_SECONDS
+        age, size = self.mirror_config(seen.hub)["max_age"] / NANOSECONDS, self.retention.max_bytes
+        by_age = age > 0 and seen.gone_seconds >= age - _TRIM_SLACK_SECONDS
         return by_age or (size is not None and seen.mirror_bytes >= _TRIM_FILL * size)
 
 

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from services.chassis.jetstream import state
+from contracts.topology import EPOCH
+from services.chassis.jetstream import StreamMissing, request, state
 from tests.harness.gateway import Gateway, running_gateway
 from tests.harness.marketplace import Marketplace, marketplace
 from tests.harness.sites import HUB, Sites, sites
@@ -54,3 +55,21 @@ async def delete_mirror(site: Sites, name: str, stream: str = "MARKET") -> None:
 async def starve(market: Marketplace, name: str, stream: str = "MARKET") -> None:
     """The hub forgets whom it feeds: the region's mirror stands still until its relay notices."""
     await market.jetstream.delete_consumer(stream, f"mirror_{name}")
+
+
+async def half_filled(site: Sites, market: Marketplace, name: str, upto: int) -> None:
+    """The region's mirror was lost, and has been filled again up to there: a stand-in that gets no further."""
+    link, hub = site.regions[name].link, await market.state()
+    stored = [await market.jetstream.get_msg(hub.name, sequence) for sequence in range(1, upto + 1)]
+    link.sever()  # what is stored in the region is not to reach the hub once more
+    async with looking_at(site.regions[name].url) as client:
+        with contextlib.suppress(StreamMissing):
+            await request(client, f"STREAM.DELETE.{hub.name}")
+        config = {"name": hub.name, "subjects": ["market.>"], "allow_direct": True, "metadata": {EPOCH: hub.epoch}}
+        await request(client, f"STREAM.CREATE.{hub.name}", config)
+        for one in stored:
+            assert one.subject is not None
+            await client.jetstream().publish(one.subject, one.data or b"")
+        await request(client, f"STREAM.UPDATE.{hub.name}", {**config, "subjects": ["nothing.here"]})
+    link.heal()
+    await site.linked(name)

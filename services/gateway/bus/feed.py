@@ -3,7 +3,8 @@
 A push consumer that nobody acknowledges, read through a plain core subscription. Each delivery
 bears the consumer's own count; a count that is not the next one, or silence, and the consumer is
 made again after the last sequence that was taken. Before each making the stream's life and
-bounds are compared: a start beyond the end would be silent for ever (FACTS, nats-py).
+bounds are compared: a start beyond the end would be silent for ever (FACTS, nats-py). The life is
+looked at meanwhile too: a new one that is declared for what is stored leaves the consumer as it was.
 """
 
 import asyncio
@@ -31,6 +32,9 @@ from services.gateway.core.stream import Stream
 
 HEARTBEAT_SECONDS = 1.0
 _SILENCE_SECONDS = 2.5 * HEARTBEAT_SECONDS
+# How often the life is looked at, and how long that may hold up flow control.
+_LOOK_SECONDS = 5.0
+_LOOK_PATIENCE_SECONDS = 0.5
 _SHORTEST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 # A batch is written when the loop comes round. Where it holds this many events by then, and as many again after the
@@ -218,7 +222,7 @@ class _Consumer:
         Raises:
             _Broken: always.
         """
-        heard_at = monotonic()
+        heard_at = looked_at = monotonic()
         while self._fault is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_SECONDS / 2):
@@ -231,7 +235,17 @@ class _Consumer:
                 self._heard, heard_at = False, monotonic()
             elif monotonic() - heard_at > _SILENCE_SECONDS:
                 raise _Broken(f"silent for {_SILENCE_SECONDS} s")
+            if monotonic() - looked_at > _LOOK_SECONDS:
+                await self._look()
+                looked_at = monotonic()
         raise _Broken(self._fault)
+
+    async def _look(self) -> None:
+        """Whether the stream still is of the life that is read; where it does not say, silence tells."""
+        with contextlib.suppress(*_FAILURES):
+            state = await jetstream.state(self._client, self._stream.name, seconds=_LOOK_PATIENCE_SECONDS)
+            if state.epoch != self._stream.log.life.epoch:
+                self._break(f"a new life was declared: {state.epoch}")
 
     async def close(self) -> None:
         """Write what was taken; have the server forget the consumer (it would by itself after a while)."""

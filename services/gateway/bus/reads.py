@@ -69,12 +69,12 @@ class Reads:
             match need:
                 case NeedBounds():
                     return await self._bounds()
-                case NeedTime(time_ns):
-                    return await self._place_at(life, time_ns)
+                case NeedTime(time_ns, upto):
+                    return await self._place_at(life, time_ns, upto)
                 case NeedLast():
                     return await self._place_last(life, need)
-                case NeedNewest(filters):
-                    return await self._newest(life, filters)
+                case NeedNewest(filters, upto):
+                    return await self._newest(life, filters, upto)
                 case NeedPage(after, upto, filters):
                     return await self._page(life, after, upto, filters)
         except (Behind, DirectGetFailed, jetstream.StreamMissing) as error:
@@ -174,32 +174,43 @@ class Reads:
 
     # Places.
 
-    async def _place_at(self, life: Life, time_ns: int) -> Placed:
+    async def _place_at(self, life: Life, time_ns: int, upto: int) -> Placed:
         time_ns = min(max(time_ns, 0), _LATEST_NS)
         moment = (
             datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{time_ns % 10**9:09d}Z"
         )
         query = {"start_time": moment, "batch": 1, "next_by_subj": ">"}
         # The end is read before the events: what is stored between the two is then after it.
-        end = (await self._stream.same(life)).last
+        end = await self._has(life, upto)
         batch = await self._stream.get(query)
-        if not batch.messages:
-            return Placed(end)
-        position = batch.messages[0].sequence - 1
-        first = (await self._stream.same(life)).first
-        if position < first and first > 1:
-            if not self._settles:
-                raise Elsewhere
-            # Before the first stored event: what was stored since that time may have been trimmed.
-            return Placed(position, Gap("expired", str(life.cursor(0)), life.cursor(position)))
-        return Placed(position)
+        if batch.messages:
+            position = batch.messages[0].sequence - 1
+            first = (await self._stream.same(life)).first
+            is_cut_off = position < first and first > 1
+        else:
+            # Nothing is stored since that time; of what holds nothing, that may be because it was trimmed.
+            position, is_empty = end.last, end.first > 1 and not end.messages
+            is_cut_off = is_empty and (not self._settles or end.last_ms >= time_ns // 10**6)
+        if not is_cut_off:
+            return Placed(position)
+        if not self._settles:
+            raise Elsewhere
+        # Before the first stored event: what was stored since that time may have been trimmed.
+        return Placed(position, Gap("expired", str(life.cursor(0)), life.cursor(position)))
+
+    async def _has(self, life: Life, upto: int, place: Place | None = None) -> jetstream.StreamState:
+        """The bounds of what is read, which has everything up to there: a mirror that is filled again may not yet."""
+        place = place or self._stream
+        state = await place.same(life)
+        if state.last < upto:
+            raise Behind(f"{place.name} has not got there yet")
+        return state
 
     async def _place_last(self, life: Life, need: NeedLast) -> Answer:
         """Go back in growing windows until enough match, the stream begins, or too much was scanned."""
         state = await self._stream.same(life)
         place, filters = await self._cheapest(life, need.filters, min(need.before, state.last))
-        if place != self._stream and (await place.same(life)).last < need.before:
-            raise Behind(f"{place.name} has not got there yet")
+        await self._has(life, need.before, place)
         bottom = state.first - 1
         window = need.before if place == self._stream and all(map(is_exact, filters)) else _FIRST_WINDOW
         while True:
@@ -239,11 +250,13 @@ class Reads:
                     found = set(sorted(found)[-need.count :])
         return sorted(found)[-need.count :]
 
-    async def _newest(self, life: Life, filters: tuple[str, ...]) -> Page:
+    async def _newest(self, life: Life, filters: tuple[str, ...], upto: int) -> Page:
         """The newest event that any of the filters selects."""
+        # Only a mirror can lack what was there before; elsewhere the question would be for nothing.
+        state = None if self._settles else await self._has(life, upto)
         batch = await self._stream.get({"multi_last": list(filters)})
         entries = sorted(self._entries(life, batch), key=lambda entry: entry.sequence)[-1:]
-        if not (entries or self._settles) and (await self._stream.same(life)).first > 1:
+        if state is not None and state.first > 1 and not entries:
             raise Elsewhere
         high = entries[0].sequence if entries else 0
         return Page(max(high - 1, 0), high, entries)

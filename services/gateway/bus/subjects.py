@@ -53,24 +53,29 @@ class Subjects:
         if known is not None:
             return known
         before = await self._mirror.same(life)
-        selected = await self._select(filters)
+        selected, answered = await self._select(filters)
         # Looked at again: one that was made anew meanwhile may not have had everything.
         after = await self._mirror.same(life)
-        if min(before.last, after.last) < upto:
+        # Another copy than the one that tells the bounds may have answered, and lag. Who found nothing does not say
+        # how far it has got: then no more is taken for true than what was asked, which lies well behind the end.
+        end = min(before.last, after.last)
+        known_upto = min(end, upto if answered is None else answered)
+        if known_upto < upto:
             raise Behind(f"{self._mirror.name} has not got there yet")
-        found = Found(min(before.last, after.last), selected)
+        found = Found(known_upto, selected)
         self._keep(life, filters, found)
         return found
 
-    async def _select(self, filters: tuple[str, ...]) -> tuple[str, ...] | None:
+    async def _select(self, filters: tuple[str, ...]) -> tuple[tuple[str, ...] | None, int | None]:
+        """The subjects, and up to where who answered had events; None where that is not told."""
         try:
             batch = await self._mirror.get({"multi_last": _unions(filters), "batch": _MOST_LOOKED_AT})
         except DirectGetFailed as error:
             if error.status == _TOO_MANY:
-                return None
+                return None, None
             raise
         chosen = tuple(one.subject for one in batch.messages if any(takes(name, one.subject) for name in filters))
-        return None if batch.more or len(chosen) > MOST_SUBJECTS else chosen
+        return (None if batch.more or len(chosen) > MOST_SUBJECTS else chosen), batch.upto
 
     def _keep(self, life: Life, filters: tuple[str, ...], found: Found) -> None:
         if life is not self._life:

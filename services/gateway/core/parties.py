@@ -53,7 +53,7 @@ class Parties:
         elif stream.log.low == 0 or self._was_asked_lately(grant.key):
             told(False)
         else:
-            need = NeedNewest(grant.filters)
+            need = NeedNewest(grant.filters, stream.log.low)
             stream.archive.ask(need, partial(self._answered, grant, told), lambda: True)
 
     def _is_known(self, grant: Grant, stream: Stream) -> bool:

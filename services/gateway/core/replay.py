@@ -111,6 +111,8 @@ class NeedTime:
     """Answered by `Placed`: before the first event stored at `time_ns` or later."""
 
     time_ns: int
+    # Who answers has everything up to here.
+    upto: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,8 @@ class NeedNewest:
     """Answered by a `Page` that holds the newest event of these filters, if there is one."""
 
     filters: tuple[str, ...]
+    # Who answers has everything up to here.
+    upto: int = 0
 
 
 Need = NeedBounds | NeedTime | NeedLast | NeedPage | NeedNewest
@@ -186,7 +190,7 @@ def need_of(start: Start, log: Log, key: str, filters: tuple[str, ...], types: f
     """What the archive has to be asked to resolve `start`."""
     match start:
         case Since(time_ns):
-            return NeedTime(time_ns)
+            return NeedTime(time_ns, log.low)
         case Last(count):
             found, _ = log.last(key, types, count)
             return NeedLast(key, filters, types, count - found, log.low)

@@ -235,7 +235,7 @@ class EventsEndpoint:
         stored = {}
         for grant in grants:
             if stream.log.newest(grant.key) is None:
-                answer = await _ask(stream, NeedNewest(grant.filters))
+                answer = await _ask(stream, NeedNewest(grant.filters, stream.log.low))
                 if isinstance(answer, Page) and answer.entries:
                     stored[grant.key] = answer.entries[0]
         # The log is asked last and in one go: what came meanwhile is there, and nothing comes until the stream begins.

@@ -1,11 +1,15 @@
 """What cannot be had is named by its code, on every transport; a stream that changes under a live client is told."""
 
+import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from services.gateway.bus import feed
 from services.local.embedded import EmbeddedNats
+from services.relay.newepoch import declare_epoch
 from tests.harness.events import event, fresh
 from tests.harness.gateway import Gateway, running_gateway
 from tests.harness.marketplace import Marketplace
@@ -247,3 +251,36 @@ async def test_a_replay_that_is_overtaken_by_a_trim_names_the_gap_in_band(
         seen = [message["event"]["id"] for message in messages if message["op"] == "event"]
         assert seen == [one["id"] for one in documents[: at - 1]] + [one["id"] for one in documents[800:]]
         await market.publish(event("ORDER_CREATED", buyer=fresh("other")))
+
+
+async def test_a_new_epoch_that_is_declared_under_live_clients_is_told_to_them(
+    market: Marketplace, fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "_LOOK_SECONDS", 0.5)
+    await market.orders(5, buyer=BUYER)
+    before = await market.cursor()
+    async with running_gateway(fresh_nats.url, **COLD) as gateway, gateway.websocket(BUYER) as socket:
+        await socket.subscribe(CHANNEL)
+        await asyncio.sleep(0.002)  # an epoch counts milliseconds
+        await declare_epoch(market.client, "MARKET")
+        gap = await socket.read(10)
+        assert (gap["op"], gap["reason"], gap["from"]) == ("gap", "recreated", before)
+        assert gap["to"] == await market.cursor(0)
+        assert [(await socket.read())["cursor"] for _ in range(5)] == [await market.cursor(n) for n in range(1, 6)]
+        assert (await named(gateway, before))[:2] == ("recreated", await market.cursor(0))
+        ops = [message["op"] for message in await over_websocket(gateway, cursor=await market.cursor(3))]
+        assert ops == ["subscribed", "event", "event", "live"]
+
+
+async def test_since_in_a_stream_that_was_trimmed_to_its_end_is_expired_only_where_something_may_be_missing(
+    market: Marketplace, fresh_nats: EmbeddedNats
+) -> None:
+    await market.orders(5, buyer=BUYER)
+    await asyncio.sleep(0.002)
+    now = datetime.now(UTC).isoformat()
+    await market.purge()
+    async with running_gateway(fresh_nats.url, **COLD) as gateway:
+        told = await over_websocket(gateway, since="2020-01-01T00:00:00Z")
+        assert [one["op"] for one in told] == ["subscribed", "gap", "live"]
+        assert (told[1]["reason"], told[1]["to"]) == ("expired", await market.cursor(5))
+        assert [one["op"] for one in await over_websocket(gateway, since=now)] == ["subscribed", "live"]

@@ -12,6 +12,7 @@ from tests.harness.gateway import Gateway
 from tests.harness.marketplace import Marketplace
 from tests.harness.region import (
     delete_mirror,
+    half_filled,
     hub_and_regions,
     mirrored,
     regional_gateway,
@@ -289,3 +290,27 @@ async def test_a_gateway_in_a_region_makes_no_streams(
             await until(is_unready, what="the gateway has noticed that its mirror is gone")
         assert await over_websocket(gateway, cursor=cursors[4]) == (None, cursors[5:])
     assert (await market.state()).last == EVENTS
+
+
+async def test_a_mirror_that_let_go_of_everything_hides_nothing(eu: tuple[Sites, Marketplace, list[str]]) -> None:
+    site, _, cursors = eu
+    await trim(site, "eu", 0)
+    async with regional_gateway(site, "eu", **COLD) as gateway:
+        assert await asked(gateway, **LONG_AGO) == (None, cursors[1:])
+        assert await asked(gateway, cursor="earliest") == (None, cursors[1:])
+        assert await asked(gateway, last=3) == (None, cursors[-3:])
+
+
+async def test_a_mirror_that_is_being_filled_again_is_not_taken_for_the_whole(
+    eu: tuple[Sites, Marketplace, list[str]],
+) -> None:
+    site, market, cursors = eu
+    async with regional_gateway(site, "eu", **COLD) as gateway:
+        await half_filled(site, market, "eu", 5)
+        before = (await market.jetstream.get_msg("MARKET", 10)).time
+        assert before is not None
+        assert await asked(gateway, last=3) == (None, cursors[-3:])
+        assert await asked(gateway, since=before.isoformat()) == (None, cursors[10:])
+        assert await asked(gateway, cursor=cursors[2]) == (None, cursors[3:])
+        assert await asked(gateway, cursor=cursors[8]) == (None, cursors[9:])
+        assert await asked(gateway, cursor="earliest") == (None, cursors[1:])

@@ -173,6 +173,17 @@ def test_what_a_regions_own_retention_let_go_is_not_lost(
     assert judge.judge(seen, 1) is fault
 
 
+@pytest.mark.parametrize(("gone_seconds", "fault"), [(3570.0, None), (1800.0, Fault.LOST_START)])
+def test_what_a_region_with_a_clock_ahead_of_the_hubs_let_go_first_is_not_lost(
+    gone_seconds: float, fault: Fault | None
+) -> None:
+    hub = stream(max_age=3600 * 10**9)
+    seen = Seen(hub, consumer(), stream(first=4, **AIM.mirror_config(hub)), gone_seconds=gone_seconds)
+    judge = MirrorJudge(AIM, 60)
+    judge.judge(seen, 0)
+    assert judge.judge(seen, 1) is fault
+
+
 def test_a_mirror_that_acknowledged_what_it_lacks_is_made_again_at_once() -> None:
     seen = Seen(hub=stream(), consumer=consumer(acknowledged=9), mirror=mirror(last=7))
     assert MirrorJudge(AIM, 60).judge(seen, 0) is Fault.LOST_END

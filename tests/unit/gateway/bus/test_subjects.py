@@ -1,10 +1,20 @@
 """Filters of one aggregate or deal: which they are, and that looking for several at once misses none."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.channels import CHANNELS, Channels
-from services.gateway.bus.subjects import _unions, is_exact, selects_few, takes
+from services.chassis.direct import Batch, Stored
+from services.chassis.jetstream import StreamState
+from services.gateway.bus.place import Behind, Place
+from services.gateway.bus.site import Site
+from services.gateway.bus.subjects import Subjects, _unions, is_exact, selects_few, takes
+from services.gateway.core.log import Life
 from tests.harness.subjects import matches
 
 KINDS = Channels(CHANNELS)
@@ -50,3 +60,34 @@ def test_a_filter_takes_what_nats_would(subject: tuple[str, ...], length: int, r
         for one in (".".join(("market", *row)), ".".join(("market", *row[: length - 1], ">"))):
             assert takes(one, name) == matches(one, name)
             assert not is_exact(one) or takes(one, one)
+
+
+@dataclass(frozen=True, slots=True)
+class Copies(Place):
+    """A mirror of several copies: who tells its bounds has everything, who answers may lag."""
+
+    answer: Batch
+
+    async def same(self, life: Life) -> StreamState:
+        return StreamState("MARKET_REPLAY", life.epoch, 1, 100, 100, 3, {})
+
+    async def get(self, query: Mapping[str, Any]) -> Batch:
+        return self.answer
+
+
+def answered_by(*found: str, upto: int | None) -> Copies:
+    stored = tuple(Stored(number, subject, b"", {}) for number, subject in enumerate(found, 1))
+    return Copies(Site(), "MARKET_REPLAY", "$JS.API", Batch(stored, False, upto))
+
+
+async def test_a_set_of_subjects_is_true_of_no_more_than_the_copy_that_answered_had() -> None:
+    life, order = Life("MARKET", "0mi7c3k9a"), filters_of("order:o")
+    lagging = Subjects(answered_by("market.i.b.n.order.o", upto=60))
+    assert (await lagging.find(life, order, 50)).subjects == ("market.i.b.n.order.o",)
+    assert lagging.known(life, order, 60) is not None
+    assert lagging.known(life, order, 61) is None
+    with pytest.raises(Behind):
+        await lagging.find(life, order, 61)
+    silent = Subjects(answered_by(upto=None))
+    assert (await silent.find(life, order, 50)).subjects == ()
+    assert silent.known(life, order, 51) is None

@@ -85,7 +85,7 @@ def test_what_memory_cannot_tell_is_asked_of_the_archive() -> None:
     log = log_of(10, 20)
     assert need_of(after(1), log, KEY, ("f",), None) == NeedBounds()
     assert need_of(Earliest(), log, KEY, ("f",), None) == NeedBounds()
-    assert need_of(Since(7), log, KEY, ("f",), None) == NeedTime(7)
+    assert need_of(Since(7), log, KEY, ("f",), None) == NeedTime(7, 10)
     assert need_of(Last(9), log, KEY, ("f",), None) == NeedLast(KEY, ("f",), None, 4, 10)
 
 
