@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Histogram
 from starlette.applications import Starlette
@@ -23,15 +23,16 @@ from services.chassis.bodies import Bodies
 from services.chassis.commands import COMMAND_EXCEPTION_HANDLERS, Operation, Operations
 from services.chassis.control import ControlReader
 from services.chassis.directory import Directory
-from services.chassis.health import health_routes
 from services.chassis.launch import Errand, OnFatal, launch
 from services.chassis.openapi import document, openapi_route
 from services.chassis.reactions import Reactions, Source
+from services.chassis.readiness import readiness_routes
 from services.chassis.replay import CHOICES, replay
 from services.chassis.settings import PublisherSettings
 from services.chassis.store import EventStore
 from services.chassis.storemetrics import store_metrics
 from services.chassis.streams import Streams
+from services.chassis.tasks import kept
 from services.chassis.telemetry import logger, metrics_registry
 
 Settings = TypeVar("Settings", bound=PublisherSettings)
@@ -131,29 +132,20 @@ def build(
     )
     bodies = Bodies(most_bytes=settings.bodies_max_bytes, seconds=settings.body_timeout_s)
     control = ControlReader(partial(streams.client, 0), verifier.revocations, made.log)
-    checks = {
-        "nats": streams.nats_failing,
-        "streams": streams.streams_failing,
-        "revocations": control.failing,
-        "reactions": reactions.failing,
-        "draining": lambda: "the service is shutting down" if app.state.draining else None,
-    }
-    health = health_routes(
-        checks,
+    health = readiness_routes(
+        streams,
+        control,
         made.metrics,
-        lambda: {
-            "region": settings.region,
-            "durability": streams.durability(),
-            "epochs": streams.epochs(),
-            "revocations": control.facts(),
-        },
+        region=settings.region,
+        is_draining=lambda: app.state.draining,
+        checks={"reactions": reactions.failing},
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        keeper = _kept(streams.run(), made.log, on_fatal)
-        reacting = _kept(reactions.run(), made.log, on_fatal)
-        obeying = _kept(control.run(), made.log, on_fatal)
+        keeper = kept(streams.run(), made.log, on_fatal)
+        reacting = kept(reactions.run(), made.log, on_fatal)
+        obeying = kept(control.run(), made.log, on_fatal)
         try:
             yield
         finally:
@@ -179,19 +171,6 @@ def build(
 
     app.state.leave = leave
     return app
-
-
-def _kept(work: Any, log: BoundLogger, on_fatal: OnFatal) -> "asyncio.Task[None]":
-    """A task whose failure ends the service."""
-
-    def on_end(task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("stopping", exc_info=error)
-            on_fatal(str(error))
-
-    task: asyncio.Task[None] = asyncio.create_task(work)
-    task.add_done_callback(on_end)
-    return task
 
 
 def run(

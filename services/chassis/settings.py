@@ -132,7 +132,8 @@ def described(kind: type[BaseSettings]) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return " (required)"
-    return "" if field.default is None or field.default_factory else f" (default {field.default})"
+    is_told = field.default_factory is None and field.default not in (None, "", ())
+    return f" (default {field.default})" if is_told else ""
 
 
 def refuse(reason: str) -> Never:

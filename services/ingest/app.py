@@ -14,9 +14,10 @@ from services.chassis.auth import TokenVerifier
 from services.chassis.bodies import Bodies
 from services.chassis.catalogue import catalogue_routes
 from services.chassis.control import ControlReader
-from services.chassis.health import health_routes
 from services.chassis.problems import EXCEPTION_HANDLERS
+from services.chassis.readiness import readiness_routes
 from services.chassis.streams import Streams
+from services.chassis.tasks import kept
 from services.chassis.telemetry import logger, metrics_registry
 from services.ingest.metrics import metrics_in
 from services.ingest.routes import EventRoutes
@@ -64,33 +65,18 @@ def build(settings: IngestSettings, verifier: TokenVerifier, on_fatal: Callable[
         durability=streams.durability,
     )
     control = ControlReader(partial(streams.client, 0), verifier.revocations, log)
-    checks = {
-        "nats": streams.nats_failing,
-        "streams": streams.streams_failing,
-        "revocations": control.failing,
-        "draining": lambda: "the service is shutting down" if app.state.draining else None,
-    }
-    health = health_routes(
-        checks,
+    health = readiness_routes(
+        streams,
+        control,
         registry,
-        lambda: {
-            "region": settings.region,
-            "durability": streams.durability(),
-            "epochs": streams.epochs(),
-            "revocations": control.facts(),
-        },
+        region=settings.region,
+        is_draining=lambda: app.state.draining,
+        checks={},
     )
-
-    def on_end(keeper: asyncio.Task[None]) -> None:
-        if not keeper.cancelled() and (error := keeper.exception()) is not None:
-            log.error("stopping", exc_info=error)
-            on_fatal(str(error))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        running = [asyncio.create_task(streams.run()), asyncio.create_task(control.run())]
-        for task in running:
-            task.add_done_callback(on_end)
+        running = [kept(work, log, on_fatal) for work in (streams.run(), control.run())]
         try:
             yield
         finally:

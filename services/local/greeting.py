@@ -14,6 +14,7 @@ from services.local.tokens import HOLDERS
 # By region's name: its addresses, by what is there.
 Regions = Mapping[str, Mapping[str, str]]
 _NO_REGIONS: Regions = {}
+_WISH = "200 hours of GPU time, at most 1500 EUR"
 
 
 def as_json(
@@ -64,15 +65,27 @@ Deal: paste this into another shell. Buyer and node agree, orders makes the orde
 
 {deal(addresses.deals, addresses.payments, tokens, webhook_secret, run=secrets.token_hex(4))}
 
+Have a plan made, and follow it until it is done (A2A):
+
+{_plan(addresses.gateway, tokens["buyer"])}
+
 Publish an event of your own; send it twice and the second answer says it is a duplicate:
 
 curl -sS -H "Authorization: Bearer {tokens["service"]}" \\
   -H "Content-Type: application/cloudevents+json" "{addresses.ingest}/v1/events" -d '{event}'
 
 Contracts of all events: {addresses.gateway}/v1/contracts
-Next: README.md for WebSocket and resume, docs/protocol.md for every detail,
+Next: README.md for WebSocket and resume, docs/a2a.md for plans, docs/protocol.md for every detail,
 docs/publishers.md for a service of your own.
 """
+
+
+def _plan(gateway: str, token: str) -> str:
+    said = {"messageId": f"try-{secrets.token_hex(4)}", "role": "ROLE_USER", "parts": [{"text": _WISH}]}
+    return (
+        f'curl -sSN -H "Authorization: Bearer {token}" -H "A2A-Version: 1.0" \\\n'
+        f"  \"{gateway}/a2a/message:stream\" -d '{json.dumps({'message': said}, separators=(',', ':'))}'"
+    )
 
 
 def _region(name: str, at: Mapping[str, str]) -> str:

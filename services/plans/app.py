@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any
 
 from starlette.applications import Starlette
 from structlog.stdlib import BoundLogger
@@ -13,12 +12,13 @@ from contracts.topology import fleet, stores
 from contracts.topology import streams as topology
 from services.chassis.auth import TokenVerifier
 from services.chassis.control import ControlReader
-from services.chassis.health import health_routes
 from services.chassis.launch import OnFatal
 from services.chassis.problems import EXCEPTION_HANDLERS
+from services.chassis.readiness import readiness_routes
 from services.chassis.replay import replay
 from services.chassis.storemetrics import store_metrics
 from services.chassis.streams import Streams
+from services.chassis.tasks import kept
 from services.chassis.telemetry import logger, metrics_registry
 from services.plans.ledger import open_ledger
 from services.plans.loading import load
@@ -61,30 +61,20 @@ def build(settings: PlansSettings, verifier: TokenVerifier, on_fatal: OnFatal) -
         log=log,
     )
     control = ControlReader(partial(streams.client, 0), verifier.revocations, log)
-    checks = {
-        "nats": streams.nats_failing,
-        "streams": streams.streams_failing,
-        "revocations": control.failing,
-        "work": worker.failing,
-        "requests": requests.failing,
-        "draining": lambda: "the service is shutting down" if app.state.draining else None,
-    }
-    health = health_routes(
-        checks,
+    health = readiness_routes(
+        streams,
+        control,
         metrics,
-        lambda: {
-            "region": settings.region,
-            "durability": streams.durability(),
-            "epochs": streams.epochs(),
-            "revocations": control.facts(),
-        },
+        region=settings.region,
+        is_draining=lambda: app.state.draining,
+        checks={"work": worker.failing, "requests": requests.failing},
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        keeper = _kept(streams.run(), log, on_fatal)
+        keeper = kept(streams.run(), log, on_fatal)
         # The connection goes last: what the others have in hand is still to be stored.
-        others = [_kept(one, log, on_fatal) for one in (control.run(), requests.run(), worker.run(), sweep.run())]
+        others = [kept(one, log, on_fatal) for one in (control.run(), requests.run(), worker.run(), sweep.run())]
         try:
             yield
         finally:
@@ -119,19 +109,6 @@ def _streams(settings: PlansSettings, log: BoundLogger) -> Streams:
         monitor_url=settings.nats_monitor_url,
         log=log,
     )
-
-
-def _kept(work: Coroutine[Any, Any, None], log: BoundLogger, on_fatal: OnFatal) -> "asyncio.Task[None]":
-    """A task whose failure ends the service."""
-
-    def on_end(task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("stopping", exc_info=error)
-            on_fatal(str(error))
-
-    task = asyncio.create_task(work)
-    task.add_done_callback(on_end)
-    return task
 
 
 async def dead_letters(settings: PlansSettings) -> int:

@@ -33,7 +33,6 @@ from contracts.planrequests import (
 from contracts.principal import Principal
 from contracts.wire import ErrorBody
 from services.chassis.auth import TokenVerifier
-from services.chassis.keys import KeysUnavailable
 from services.chassis.streams import NATS_ERRORS, Streams
 from services.chassis.tasks import is_wanted
 from services.plans.store import Plans
@@ -143,11 +142,7 @@ class Requests:
         told = (message.headers or {}).get("Authorization", "")
         if not told.lower().startswith(_BEARER):
             raise Refused(Problem(ErrorCode.UNAUTHENTICATED))
-        try:
-            return await self._verifier.verify(told[len(_BEARER) :].strip())
-        except KeysUnavailable as error:
-            told = "the issuer's keys cannot be fetched"
-            raise Refused(Problem(ErrorCode.INTERNAL, told, retry_after_ms=1000)) from error
+        return await self._verifier.verify(told[len(_BEARER) :].strip())
 
     async def _asked(self, who: Principal, request: PlanRequest, traceparent: str | None) -> Answer:
         match request:

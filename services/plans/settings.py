@@ -15,6 +15,12 @@ def _executor(text: str) -> str:
     return text
 
 
+def _nothing(domain: str) -> str:
+    if domain:
+        raise ValueError("plans runs at the hub, and is asked from every region; leave this empty")
+    return domain
+
+
 class PlansSettings(TokenSettings):
     """Settings of `python -m services.plans`."""
 
@@ -23,6 +29,7 @@ class PlansSettings(TokenSettings):
     )
     ack_timeout_s: float = Field(default=2, gt=0, le=30, description="time for one acknowledgement before another try")
     store_deadline_s: float = Field(default=10, gt=0, description="time in which a change is stored or refused")
+    hub_domain: Annotated[str, AfterValidator(_nothing)] = Field(default="", description="plans runs at the hub: empty")
     plan_executor: Annotated[str, AfterValidator(_executor)] = Field(
         default=EXAMPLE, description="what executes plans: module:factory, see docs/plans.md"
     )

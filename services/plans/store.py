@@ -39,7 +39,7 @@ _UNKNOWN = Problem(ErrorCode.NOT_FOUND, "there is no such plan, or it is not you
 _READS_AT_ONCE = 32
 _CONNECT_SECONDS = 2.0
 MOST_LISTED = 2000
-"""Plans of one list; who has more lists them by the contexts they are of, or gets them by id."""
+"""Plans of one list; who has more gets them by id."""
 
 
 class Plans:

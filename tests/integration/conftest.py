@@ -36,11 +36,12 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def make_nats(tmp_path: Path) -> Iterator[Callable[..., EmbeddedNats]]:
-    """Makes nats-servers of this test's own, with `jetstream_options`; not started, and stopped after the test."""
+    """Makes nats-servers of this test's own, with options; not started, and stopped after the test."""
     made: list[EmbeddedNats] = []
 
-    def make(jetstream_options: str = "") -> EmbeddedNats:
-        made.append(EmbeddedNats(tmp_path / f"nats{len(made)}", jetstream_options=jetstream_options))
+    def make(jetstream_options: str = "", server_options: str = "") -> EmbeddedNats:
+        folder = tmp_path / f"nats{len(made)}"
+        made.append(EmbeddedNats(folder, jetstream_options=jetstream_options, server_options=server_options))
         return made[-1]
 
     try:

@@ -167,26 +167,21 @@ def test_a_data_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     assert end.err.endswith("choose another with --data DIR\n")
 
 
-def test_without_json_it_greets_a_person(tmp_path: Path) -> None:
-    with start(tmp_path, "--port", "0", "--no-traffic") as process:
+def test_without_json_it_greets_a_person_and_what_is_printed_works_when_it_is_pasted(tmp_path: Path) -> None:
+    with start(tmp_path, "--port", "0", "--no-traffic", environment={"A2A_PLAN_STEP_S": "0"}) as process:
         text = greeting(process)
-        process.terminate()
-        assert ended(process).code == 0
-    assert "curl -N -H" in text
-
-
-def test_the_deal_that_is_printed_works_when_it_is_pasted(tmp_path: Path) -> None:
-    with start(tmp_path, "--port", "0", "--no-traffic") as process:
-        text = greeting(process)
-        script = text[text.index("BUYER=") : text.index("Publish an event")]
+        script = text[text.index("BUYER=") : text.index("Have a plan made")]
         pasted = [paste(script) for _ in range(2)]
+        (plan,) = re.findall(r"^curl -sSN .*\n.*message:stream.*$", text, re.MULTILINE)
+        planned = paste(plan)
         process.terminate()
         assert ended(process).code == 0
-    for one in pasted:
+    for one in (*pasted, planned):
         assert (one.returncode, one.stderr) == (0, "")
     accepted, paid = pasted[0].stdout.replace("}{", "}\n{").splitlines()
     assert set(json.loads(accepted)) == set(json.loads(paid)) == {"id", "cursor"}
     assert pasted[1].stdout == pasted[0].stdout
+    assert "TASK_STATE_COMPLETED" in planned.stdout
 
 
 def test_the_readmes_deal_works_when_it_is_pasted(running: RunningSystem) -> None:

@@ -43,6 +43,19 @@ def test_an_executor_that_is_none_is_a_wrong_setting_in_one_line(
     assert told in line
 
 
+def test_in_a_region_it_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("A2A_JWT_HS256_SECRET", SECRET)
+    monkeypatch.setenv("A2A_HUB_DOMAIN", "hub")
+    with pytest.raises(SystemExit) as ended:
+        command.main([])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: A2A_HUB_DOMAIN: plans runs at the hub, and is asked from every region; leave this empty\n"
+    )
+
+
 async def test_it_tells_whether_it_is_ready_and_counts_without_ids(fresh_nats: EmbeddedNats) -> None:
     async with planning(fresh_nats.url) as url, looking_at(fresh_nats.url) as client, httpx.AsyncClient() as http:
         ada = Asker(client, "ada_in_metrics")

@@ -143,3 +143,4 @@ def test_the_help_lists_each_setting_with_its_default() -> None:
     assert any("A2A_NEEDED" in line and line.endswith("something without a default (required)") for line in lines)
     assert any("A2A_REGION" in line and line.endswith("(default local)") for line in lines)
     assert any("A2A_JWKS_URL" in line and "default" not in line for line in lines)
+    assert any("A2A_ORIGINS" in line and line.endswith("a list") for line in lines), "nothing is no default to tell"

@@ -50,6 +50,6 @@ def test_the_curl_lines_survive_a_shell() -> None:
 
 def test_the_deal_to_paste_is_a_script_that_a_shell_can_read() -> None:
     text = as_text(AT, TOKENS, WEBHOOKS)
-    script = text[text.index("BUYER=") : text.index("Publish an event")]
+    script = text[text.index("BUYER=") : text.index("Have a plan made")]
     for shell in ("sh", "bash"):
         subprocess.run([shell, "-n", "-c", script], check=True)

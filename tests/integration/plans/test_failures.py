@@ -1,0 +1,115 @@
+"""What fails around a plan and costs it nothing: a lost consumer, a snapshot that is none, an agent that holds on."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from contracts.planrequests import CancelPlan, GetPlan, PlanAnswer, Refusal, StartPlan
+from services.chassis import jetstream
+from services.local.embedded import EmbeddedNats
+from services.plans import requests, work, worker
+from services.plans.executor import PlanContext
+from services.plans.queue import A2aEventQueue
+from tests.harness.agents import Scripted
+from tests.harness.events import fresh
+from tests.harness.plans import Asker, message, planning, state_of
+from tests.harness.streams import looking_at
+from tests.harness.waiting import until
+
+
+class Stubborn(Scripted):
+    """Does not let go when it is told to."""
+
+    ended: set[str] = set()  # noqa: RUF012  # of all of this process
+
+    async def execute(self, context: PlanContext, queue: A2aEventQueue) -> None:
+        try:
+            await super().execute(context, queue)
+        finally:
+            self.ended.add(context.plan_id)
+
+    async def cancel(self, context: PlanContext, queue: A2aEventQueue) -> None:
+        if "loudly" in context.text:
+            raise ValueError("not now")
+        await asyncio.sleep(60)
+
+
+def stubborn(_: float) -> Stubborn:
+    """For `A2A_PLAN_EXECUTOR`."""
+    return Stubborn()
+
+
+@pytest.mark.parametrize("manner", ["loudly", "silently"])
+async def test_an_executor_that_will_not_be_cancelled_ends_all_the_same(nats_server: str, manner: str) -> None:
+    executor = f"{__name__}:stubborn"
+    async with planning(nats_server, plan_executor=executor, plan_cancel_s=0.2), looking_at(nats_server) as client:
+        ada = Asker(client, fresh("ada"))
+        plan_id = (await ada.start(f"hang {manner}")).task["id"]
+        await until(lambda: any(one.plan_id == plan_id for one in Scripted.executed), what="it executes")
+        assert state_of((await ada.plan(CancelPlan(plan_id))).task) == "CANCELED"
+        await until(lambda: plan_id in Stubborn.ended, what="it has ended")
+
+
+async def test_turns_are_taken_again_where_their_consumer_was_deleted(fresh_nats: EmbeddedNats) -> None:
+    async with planning(fresh_nats.url), looking_at(fresh_nats.url) as client:
+        await client.jetstream().delete_consumer("PLAN_WORK", work.CONSUMER)
+        ada = Asker(client, fresh("ada"))
+        assert state_of(await ada.ended((await ada.start("say 1")).task["id"])) == "COMPLETED"
+
+
+async def test_a_turn_of_which_its_plan_never_hears_is_dropped(
+    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "UNHEARD_SECONDS", 0.2)
+    async with planning(fresh_nats.url), looking_at(fresh_nats.url) as client:
+        await work.note(client, "ada", "never_begun", "m1")
+
+        async def left() -> dict[str, Any]:
+            found = await jetstream.request(client, f"CONSUMER.INFO.PLAN_WORK.{work.CONSUMER}")
+            return {name: found[name] for name in ("num_pending", "num_ack_pending")}
+
+        async def nothing_is_left() -> bool:
+            return await left() == {"num_pending": 0, "num_ack_pending": 0}
+
+        await until(nothing_is_left, what="it is dropped")
+
+
+async def test_a_snapshot_that_is_none_is_passed_over(fresh_nats: EmbeddedNats) -> None:
+    async with looking_at(fresh_nats.url) as client:
+        ada = Asker(client, fresh("ada"))
+        async with planning(fresh_nats.url):
+            task = await ada.ended((await ada.start("say 2")).task["id"])
+        await client.jetstream().publish(f"$KV.PLAN_SNAPSHOTS.{ada.sub}.{task['id']}", b"{")
+        async with planning(fresh_nats.url):  # a process that has it not in mind
+            assert (await ada.plan(GetPlan(task["id"]))).task == task
+
+
+async def test_more_requests_at_once_than_are_taken_in_hand_are_told_to_come_again(
+    nats_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "_MOST_IN_HAND", 2)
+    async with planning(nats_server), looking_at(nats_server) as client:
+        ada = Asker(client, fresh("ada"))
+        plan_id = (await ada.start("ask")).task["id"]
+        answers = await asyncio.gather(*(ada.ask(GetPlan(plan_id)) for _ in range(50)))
+        told = [one.error for one in answers if isinstance(one, Refusal)]
+        assert {(one.code, one.retryable, one.retry_after_ms) for one in told} == {("rate_limited", True, 1000)}
+        assert any(isinstance(one, PlanAnswer) for one in answers)
+
+
+async def test_an_answer_larger_than_nats_takes_is_refused_by_name(make_nats: Callable[..., EmbeddedNats]) -> None:
+    small = make_nats(server_options="max_payload: 65536").start()
+    async with planning(small.url), looking_at(small.url) as client:
+        ada = Asker(client, fresh("ada"))
+        long = " " * 40_000
+        plan_id = (await ada.start(f"ask{long}")).task["id"]
+
+        async def asks() -> bool:
+            return state_of((await ada.plan(GetPlan(plan_id, history_length=0))).task) == "INPUT_REQUIRED"
+
+        await until(asks, what="it asks")
+        assert await ada.refused(StartPlan(message(f"say 0{long}", taskId=plan_id))) == "message_too_large"
+        assert await ada.refused(GetPlan(plan_id)) == "message_too_large"
+        assert (await ada.plan(GetPlan(plan_id, history_length=0))).task["id"] == plan_id
