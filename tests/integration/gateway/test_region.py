@@ -1,13 +1,13 @@
 """A gateway in a region: the same cursors and promises from a mirror, which may lag, be trimmed, be cut off or lost."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from services.gateway.bus import lane
+from services.gateway.bus import feed, lane
 from tests.harness.gateway import Gateway
 from tests.harness.marketplace import Marketplace
 from tests.harness.region import (
@@ -29,6 +29,15 @@ BUYER = "b1"
 CHANNEL = f"buyer:{BUYER}"
 COLD: dict[str, Any] = {"log_bytes": 1024**2, "log_warm_events": 0}
 EVENTS = 12
+
+
+@pytest.fixture(scope="module", autouse=True)
+def impatient() -> Iterator[None]:
+    """A feed that hears nothing notices in half its time: most of these tests wait for just that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed, "HEARTBEAT_SECONDS", 0.3)
+        patch.setattr(feed, "_SILENCE_SECONDS", 1.0)
+        yield
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -21,7 +21,7 @@ from services.local.traffic import OPEN_DEALS, Dealer, Market, Refused
 
 SECRET = "a secret of the tests alone, of more than 32 bytes"
 WEBHOOKS = Webhook(webhook_key(new_webhook_secret()))
-URLS = {"deals": "http://deals", "payments": "http://payments"}
+URLS = {"deals": "http://deals", "payments": "http://payments", "gateway": "http://gateway"}
 ASKED = Request("deals", "/v1/intents", BUYER, "buyer_ada", "k-1", {"title": "ü"})
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -126,7 +126,8 @@ async def test_requests_come_at_the_rate_asked_for() -> None:
         times.append(time.monotonic())
         if len(times) == 5:
             raise Enough
-        return httpx.Response(201, json={"id": "i", "state": {"order_id": "o"}})
+        task = {"id": "t", "status": {"state": "TASK_STATE_COMPLETED"}}  # whatever is asked first: of deals, of plans
+        return httpx.Response(201, json={"id": "i", "state": {"order_id": "o"}, "task": task})
 
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
         dealer = Dealer(client, URLS, Mint(SECRET), WEBHOOKS, structlog.stdlib.get_logger())
