@@ -5,7 +5,7 @@ PRESENCE, and the subject under which a signal crosses the fleet. What they caus
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -23,6 +23,12 @@ SignalKind = Literal["typing", "status"]
 
 _encode = msgspec.json.Encoder().encode
 NULL = msgspec.Raw(b"null")
+# Unix milliseconds that can be reckoned with, in every language.
+Moment = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class NotPresence(ValueError):
+    """What came from another gateway is no page and no signal; the message says why."""
 
 
 # What a client says.
@@ -150,7 +156,7 @@ class Member(msgspec.Struct, frozen=True, array_like=True, eq=False):
     sub: str
     role: str
     # When its data was given, Unix milliseconds: of several, the latest holds.
-    at: int
+    at: Moment
     data: msgspec.Raw
 
     @property
@@ -170,12 +176,13 @@ class Note(msgspec.Struct, frozen=True, array_like=True):
     role: str
     kind: SignalKind
     # When it was sent, Unix milliseconds.
-    at: int
+    at: Moment
     data: msgspec.Raw
 
 
-_page = msgspec.json.Decoder(list[Member]).decode
-_note = msgspec.json.Decoder(Note).decode
+_page = msgspec.json.Decoder(list[Member])
+_note = msgspec.json.Decoder(Note)
+_Found = TypeVar("_Found")
 
 
 def encode_page(found: Iterable[Member]) -> bytes:
@@ -187,10 +194,10 @@ def decode_page(value: bytes) -> list[Member]:
     """The members of a page.
 
     Raises:
-        msgspec.DecodeError: it is none.
+        NotPresence: it is none.
     """
     # Copied out, or each member would keep the whole page in memory for as long as it stays.
-    return [Member(one.sub, one.role, one.at, one.data.copy()) for one in _page(value)]
+    return [Member(one.sub, one.role, one.at, one.data.copy()) for one in _decoded(_page, value)]
 
 
 def encode_note(note: Note) -> bytes:
@@ -202,9 +209,17 @@ def decode_note(payload: bytes) -> Note:
     """The signal of a payload.
 
     Raises:
-        msgspec.DecodeError: it is none.
+        NotPresence: it is none.
     """
-    return _note(payload)
+    return _decoded(_note, payload)
+
+
+def _decoded(decoder: msgspec.json.Decoder[_Found], value: bytes) -> _Found:
+    try:
+        value.decode()  # `data` is not looked into, and goes to clients as it came
+        return decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotPresence(str(error)) from error
 
 
 def page_key(channel: str, replica: str, page: int) -> str:

@@ -63,7 +63,7 @@ def read(payload: bytes) -> Revocation:
     """
     try:
         return checked(msgspec.json.decode(payload, type=Revocation))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRevocation(str(error)) from error
 
 

@@ -278,7 +278,7 @@ class _Consumer:
             return
         self._count = count
         self._high = sequence
-        entry = self._decoder.entry(self._stream.log.life, sequence, time_ns, subject.decode(), payload)
+        entry = self._decoder.entry(self._stream.log.life, sequence, time_ns, subject.decode(errors="replace"), payload)
         if entry is not None:
             self._batch.append(entry)
             self._batch_bytes += len(payload)

@@ -133,7 +133,7 @@ class KeyWatch:
             self._break(f"delivery {self._count + 1} is missing, got {count}")
             return
         self._count = count
-        self._seen(subject.decode(), sequence, not any(mark in headers for mark in _GONE))
+        self._seen(subject.decode(errors="replace"), sequence, not any(mark in headers for mark in _GONE))
         self._tell_all_seen()
 
     def _tell_all_seen(self) -> None:

@@ -7,28 +7,26 @@ the only copy of a fact, so a replica that lost it writes its pages again.
 """
 
 import asyncio
-import contextlib
 import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
 
-import msgspec
 import nats.errors
 from structlog.stdlib import BoundLogger
 
-from contracts.presence import LEASE_KEY, MEMBERS_KEY, Member, decode_page, lease_key, page_key
-from contracts.topology import BUCKET_SUBJECTS, PRESENCE
+from contracts.presence import LEASE_KEY, MEMBERS_KEY, lease_key, page_key
+from contracts.topology import PRESENCE
 from services.chassis import jetstream
-from services.chassis.direct import DirectGetFailed, direct_get
+from services.chassis.direct import DirectGetFailed
 from services.chassis.tasks import is_wanted
 from services.gateway.bus.keywatch import KeyWatch, WatchBroken
+from services.gateway.bus.memberpages import PREFIX, members_of, read_pages
 from services.gateway.bus.site import NotConnected, Site
 from services.gateway.core.membership import PageKey
 from services.gateway.core.presence import Presence
 
-_PREFIX = f"{BUCKET_SUBJECTS}.{PRESENCE}."
 _FAILURES = (
     nats.errors.Error, NotConnected, jetstream.JetStreamError, DirectGetFailed, TimeoutError, OSError, WatchBroken,
 )  # fmt: skip
@@ -37,8 +35,6 @@ _SHORTEST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 _WRITES_AT_ONCE = 32
 _READS_AT_ONCE = 16
-_PAGES_AT_ONCE = 64
-_BYTES_AT_ONCE = 4 * 1024**2
 # Changes of late, of whatever channel: a read of one that is watched from now on may be answered by a copy of the
 # bucket that is behind.
 _MOST_RECENT = 4096
@@ -114,6 +110,8 @@ class Leases:
 
     def bury(self, replica: str) -> None:
         """Its lease has ended and the grace is over: its pages go, but for what it may write from now on."""
+        if self._site.is_region:
+            return  # a region may empty nothing at the hub: the gateways there see the same lease end
         self._strangers.add(replica)
         self._to_write.set()
 
@@ -163,8 +161,8 @@ class Leases:
             try:
                 if self._writes and not self._leased():
                     await self._renew_once()
-                await self._bury_strangers()
                 await self._write_some()
+                await self._bury_strangers()
             except _FAILURES as error:
                 self._log.info("presence_not_written", error=str(error) or type(error).__name__)
                 await asyncio.sleep(_LONGEST_PAUSE / 4)
@@ -196,7 +194,7 @@ class Leases:
     async def _bury_strangers(self) -> None:
         for replica in list(self._strangers):
             stored = await self._api(f"STREAM.INFO.KV_{PRESENCE}", {})
-            graves = {"filter": f"{_PREFIX}{MEMBERS_KEY}.*.*.{replica}.*", "seq": stored["state"]["last_seq"] + 1}
+            graves = {"filter": f"{PREFIX}{MEMBERS_KEY}.*.*.{replica}.*", "seq": stored["state"]["last_seq"] + 1}
             if replica not in self._presence.leases:
                 await self._api(f"STREAM.PURGE.KV_{PRESENCE}", graves)
             self._strangers.discard(replica)
@@ -233,7 +231,7 @@ class Leases:
 
     def _seen(self, subject: str, sequence: int, is_there: bool) -> None:
         """A key was written, or is gone."""
-        tokens = subject[len(_PREFIX) :].split(".")
+        tokens = subject[len(PREFIX) :].split(".")
         if tokens[0] == LEASE_KEY and len(tokens) == 2 and tokens[1] != self._presence.replica:
             self._lease_seen(tokens[1], is_there)
         elif tokens[0] == MEMBERS_KEY and len(tokens) == 5 and tokens[4].isdecimal():
@@ -284,7 +282,7 @@ class Leases:
                 asyncio.get_running_loop().call_later(self._lease_seconds, self._read_again, channel)
         for (channel, page), sequence in pages.items():
             if sequence and page[0] not in self._presence.leases:
-                self._strangers.add(page[0])
+                self.bury(page[0])
             known = self._watched.get(channel)
             if sequence and known is not None and known.get(page) != sequence:
                 self._changed[channel, page] = sequence
@@ -337,7 +335,7 @@ class Leases:
 
     async def _read_channel(self, channel: str) -> None:
         known: dict[PageKey, int] = {}
-        found = await self.pages(channel, known)
+        found = await read_pages(self._site, channel, self._presence.replica, known)
         if channel not in self._watched:
             return
         self._watched[channel] = known
@@ -346,39 +344,10 @@ class Leases:
             if place[0] == channel and place[1] in known and known[place[1]] < sequence:
                 self._changed[place] = sequence
 
-    async def pages(self, channel: str, sequences: dict[PageKey, int] | None = None) -> dict[PageKey, list[Member]]:
-        """Other replicas' pages of a channel, now.
-
-        Raises:
-            NotConnected, nats.errors.Error, DirectGetFailed, TimeoutError: the bucket does not answer.
-        """
-        kind, _, channel_id = channel.partition(":")
-        subject_filter = f"{_PREFIX}{MEMBERS_KEY}.{kind}.{channel_id}.*.*"
-        found: dict[PageKey, list[Member]] = {}
-        query: dict[str, object] = {
-            "multi_last": [subject_filter],
-            "batch": _PAGES_AT_ONCE,
-            "max_bytes": _BYTES_AT_ONCE,
-        }
-        more = True
-        while more:
-            client, api = self._site.client, self._site.hub_api
-            batch = await direct_get(client, f"KV_{PRESENCE}", query, _REQUEST_SECONDS, api=api)
-            for stored in batch.messages:
-                *_, replica, number = stored.subject.split(".")
-                page = replica, int(number) if number.isdecimal() else -1
-                if replica != self._presence.replica and page[1] >= 0 and stored.payload:
-                    found[page] = _members(stored.payload)
-                    if sequences is not None:
-                        sequences[page] = stored.sequence
-            more = batch.more and bool(batch.messages)
-            query["seq"] = batch.messages[-1].sequence + 1 if more else 0
-        return found
-
     async def _read_page(self, place: tuple[str, PageKey], least: int) -> None:
         channel, page = place
         key = page_key(channel, *page)
-        subject = f"{self._site.hub_api}.DIRECT.GET.KV_{PRESENCE}.{_PREFIX}{key}"
+        subject = f"{self._site.hub_api}.DIRECT.GET.KV_{PRESENCE}.{PREFIX}{key}"
         answer = await self._site.client.request(subject, timeout=_REQUEST_SECONDS)
         known = self._watched.get(channel)
         if known is None:
@@ -389,11 +358,4 @@ class Leases:
         if sequence < least:
             raise jetstream.JetStreamError(0, "a copy of the bucket is behind")
         known[page] = sequence
-        self._presence.told(channel, {page: _members(answer.data)}, whole=False)
-
-
-def _members(value: bytes) -> list[Member]:
-    """A page's members; of one that cannot be read, nobody."""
-    with contextlib.suppress(msgspec.DecodeError):
-        return decode_page(value) if value else []
-    return []
+        self._presence.told(channel, {page: members_of(answer.data)}, whole=False)

@@ -65,10 +65,13 @@ class FeedParser(Parser):
                 body += int(words[-2])
             reply = words[3] if len(words) == 5 + has_headers else b""
             deliver = self._feeds.get(words[2])
-            if deliver is not None:
-                deliver(words[1], reply, data[start:body] if has_headers else b"", data[body:end])
-            else:
-                await self.nc._process_msg(int(words[2]), words[1], reply, data[body:end], data[start:body] or None)
+            try:
+                if deliver is not None:
+                    deliver(words[1], reply, data[start:body] if has_headers else b"", data[body:end])
+                else:
+                    await self.nc._process_msg(int(words[2]), words[1], reply, data[body:end], data[start:body] or None)
+            except Exception as error:  # noqa: BLE001  # else nats-py stops reading, for all of them, without a word
+                await self.nc._error_cb(error)
         self._tail = data[place:]
 
 

@@ -62,5 +62,5 @@ class SignalLine:
 
     def _arrived(self, subject: bytes, reply: bytes, headers: bytes, payload: bytes) -> None:
         tokens = subject.split(b".")
-        if len(tokens) == 5 and tokens[4] != self._own:
+        if len(tokens) == 5 and tokens[4] != self._own and subject.isascii():
             self._signals.arrived(tokens[2].decode(), tokens[3].decode(), payload)

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 # The period over which presence operations are counted.
 PRESENCE_SECONDS = 30.0
+# Presence, and two kinds of signal.
+_OPERATIONS = 3
 
 
 class _Seat:
     """One connection's part in one channel."""
 
-    __slots__ = ("buckets", "data", "grant", "is_in", "is_party", "knows_of_nobody", "watcher", "watches")
+    __slots__ = ("data", "grant", "is_in", "is_party", "knows_of_nobody", "watcher", "watches")
 
     def __init__(self, grant: Grant) -> None:
         self.grant = grant
@@ -41,14 +43,12 @@ class _Seat:
         self.watcher: Watcher | None = None
         # Whether it was told, as no party, that nobody is there.
         self.knows_of_nobody = False
-        # By operation; made with the first of its kind.
-        self.buckets: dict[str, TokenBucket] = {}
 
 
 class Attendance:
     """One session's."""
 
-    __slots__ = ("_expected", "_key", "_seats", "_session")
+    __slots__ = ("_buckets", "_expected", "_key", "_seats", "_session")
 
     def __init__(self, session: "Session", key: Key) -> None:
         self._session = session
@@ -56,6 +56,8 @@ class Attendance:
         self._seats: dict[str, _Seat] = {}
         # Channels whose subscribe asked for presence and has not begun yet.
         self._expected: set[str] = set()
+        # What was done of late, by channel and operation; kept over the end of a subscription, which pays no debt.
+        self._buckets: dict[tuple[str, str], TokenBucket] = {}
 
     # Messages of the client.
 
@@ -100,13 +102,18 @@ class Attendance:
         seat = self._seat(channel)
         if seat is None:
             return Problem(ErrorCode.NOT_SUBSCRIBED, "presence and signals are of channels that one is subscribed to")
-        limits, now = self._session.replica.limits, self._session.replica.now()
-        rate, burst = _rate(limits, what)
-        bucket = seat.buckets.get(what)
-        if bucket is None:
-            bucket = seat.buckets[what] = TokenBucket(burst, now)
-        wait = bucket.take(rate, burst, now)
+        wait = self._excess(channel, what)
         return Problem(ErrorCode.RATE_LIMITED, retry_after_ms=int(wait * 1000) + 1) if wait else seat
+
+    def _excess(self, channel: str, what: str) -> float:
+        """Take one from the rate: 0.0, or the seconds after which it would have been granted."""
+        limits, now, place = self._session.replica.limits, self._session.replica.now(), (channel, what)
+        rate, burst = _rate(limits, what)
+        bucket = self._buckets.pop(place, None) or TokenBucket(burst, now)
+        self._buckets[place] = bucket
+        if len(self._buckets) > _OPERATIONS * limits.max_channels:
+            del self._buckets[next(iter(self._buckets))]  # the one used longest ago
+        return bucket.take(rate, burst, now)
 
     def _seat(self, channel: str) -> _Seat | None:
         seat = self._seats.get(channel)

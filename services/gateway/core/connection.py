@@ -12,8 +12,8 @@ from contracts.cursor import Cursor
 from contracts.errors import Problem
 from contracts.principal import Principal
 from services.gateway.core.access import Grant
-from services.gateway.core.fanout import STEP_BYTES, Part, Types
-from services.gateway.core.log import Entry, Page
+from services.gateway.core.fanout import Part, Types
+from services.gateway.core.log import Page
 from services.gateway.core.replay import (
     Answer,
     Bounds,
@@ -25,12 +25,13 @@ from services.gateway.core.replay import (
     Placed,
     Start,
     judge,
+    misses_nothing,
     need_of,
     page_needed,
     place_from_log,
     stale,
 )
-from services.gateway.core.subscription import Reader, Subscription
+from services.gateway.core.subscription import Reader, Subscription, cut
 
 if TYPE_CHECKING:
     from services.gateway.core.stream import Stream
@@ -283,7 +284,7 @@ class Connection:
         asked = (page, len(page.entries), subscription.channel, keys, floors, subscription.types, position)
         found = pieces.get(asked)
         if found is None:
-            entries, end = _cut(subscription.select(page, position), page.high)
+            entries, end = cut(subscription.select(page, position), page.high)
             found = Part(subscription.channel, entries), end
             pieces.keep(asked, found)
         return found
@@ -300,7 +301,7 @@ class Connection:
             reader.position = None
             self._schedule(self)
             return False
-        found = [(subscription, *_cut(subscription.select(page, position), page.high)) for subscription in live]
+        found = [(subscription, *cut(subscription.select(page, position), page.high)) for subscription in live]
         upto = min((end for _, _, end in found), default=page.high)
         reader.position = upto
         parts = [
@@ -334,7 +335,7 @@ class Connection:
                 continue
             position = subscription.position if subscription.position is not None else live_at
             stood = Cursor(left_at.stream, left_at.epoch, left_at.sequence if position is None else position)
-            if stood.epoch == to.epoch and _misses_nothing(stood.sequence, reason, to.sequence):
+            if stood.epoch == to.epoch and misses_nothing(stood.sequence, reason, to.sequence):
                 if subscription.position is None:
                     subscription.floors = (stood.sequence,) * len(subscription.grants)
                 elif reason == "ahead":  # what is stored above the cut from now on is new
@@ -388,22 +389,7 @@ class Connection:
         return False
 
 
-def _misses_nothing(stood: int, reason: str, to: int) -> bool:
-    """Whether what a reader at `stood` has yet to read is all there, in a stream cut back or trimmed to `to`."""
-    return stood <= to if reason == "ahead" else stood >= to
-
-
 def _to_the_back(places: "dict[str, Place]", name: str) -> None:
     """Have the others go first next time."""
     if name in places:
         places[name] = places.pop(name)
-
-
-def _cut(entries: list[Entry], high: int) -> tuple[list[Entry], int]:
-    """The first entries up to a step's bytes, and the position that is reached with them."""
-    size = 0
-    for count, entry in enumerate(entries, 1):
-        size += len(entry.payload)
-        if size >= STEP_BYTES and count < len(entries):
-            return entries[:count], entry.sequence
-    return entries, high

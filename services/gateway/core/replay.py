@@ -267,3 +267,8 @@ def start_of(cursor: str | None, since: str | None, last: int | None) -> Start |
         moment = time_ns_of(since)
         return Problem(ErrorCode.INVALID_MESSAGE, "since is a time of RFC 3339") if moment is None else Since(moment)
     return Now() if last is None else Last(last)
+
+
+def misses_nothing(stood: int, reason: str, to: int) -> bool:
+    """Whether what a reader at `stood` has yet to read is all there, in a stream cut back or trimmed to `to`."""
+    return stood <= to if reason == "ahead" else stood >= to

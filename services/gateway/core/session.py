@@ -4,58 +4,47 @@ Takes whole messages, writes whole frames. Decides what each op does and when a 
 knows nothing of sockets, masks or HTTP. A bad message is answered and harms nobody else.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar
-
 from contracts import wire
 from contracts.cursor import Cursor
 from contracts.errors import CloseCode, ErrorCode, Problem
 from contracts.principal import Principal
 from services.gateway.core.access import Grant
 from services.gateway.core.attendance import Attendance
-from services.gateway.core.connection import Connection
-from services.gateway.core.fanout import Part
+from services.gateway.core.conduct import Conduct
 from services.gateway.core.frames import PING, close_frame, text_frame
-from services.gateway.core.limits import TokenBucket
 from services.gateway.core.replay import Gap, Start, start_of
 from services.gateway.core.replica import Replica
 from services.gateway.core.sink import Sink
+from services.gateway.core.speaker import Speaker
 from services.gateway.core.subscription import Subscription
 
 _MALFORMED = {ErrorCode.INVALID_JSON, ErrorCode.INVALID_MESSAGE}
 
 
-class Session(Connection):
+class Session(Speaker):
     """One WebSocket connection."""
 
-    TRANSPORT: ClassVar[str] = "websocket"
     __slots__ = (
         "_attendance",
         "_beat_at",
-        "_bucket",
+        "_conduct",
         "_expires_at",
-        "_faults",
         "_heard_at",
         "_progress_at",
-        "_refused",
-        "_sink",
         "_unsent",
         "connection_id",
         "due",
         "principal",
-        "replica",
     )
 
     def __init__(self, replica: Replica, sink: Sink, principal: Principal | None) -> None:
         """`principal`: whom the handshake's token named; None where the first message has to bring one."""
-        super().__init__(replica.schedule.add)
+        super().__init__(replica, sink)
         now = replica.now()
-        self.replica = replica
         self.principal: Principal | None = None
         self.connection_id = replica.new_id()
         # Wheel: when this session wants to be woken.
         self.due: float | None = None
-        self._sink = sink
         # When the last frame came, and when the next heartbeat goes.
         self._heard_at = now
         self._beat_at = now + self._beat_interval()
@@ -64,12 +53,8 @@ class Session(Connection):
         # While paused: since when nothing has been sent, and how much was waiting then.
         self._progress_at = now
         self._unsent = 0
-        # Message rate; made with the first message.
-        self._bucket: TokenBucket | None = None
-        # Messages refused for their rate since one was granted.
-        self._refused = 0
-        # Times of the latest malformed messages; None as long as there are none.
-        self._faults: list[float] | None = None
+        # How it behaves; made with the first message.
+        self._conduct: Conduct | None = None
         # What it does with presence and signals; made when it first does.
         self._attendance: Attendance | None = None
         replica.connections[self] = None
@@ -86,8 +71,10 @@ class Session(Connection):
     def heard(self, *, counts: bool) -> None:
         """A frame came that is no whole message; where it `counts`, against the client's rate, without an answer."""
         self._heard_at = self.replica.now()
-        if counts and not self.closed and self._excess() and self._refused >= self.replica.limits.client_burst:
-            self.end(CloseCode.RATE)
+        if counts and not self.closed:
+            conduct, limits = self._conducting(), self.replica.limits
+            if conduct.excess(limits, self._heard_at) and conduct.goes_on(limits):
+                self.end(CloseCode.RATE)
 
     def receive(self, text: bytes) -> None:
         """One whole text message."""
@@ -122,31 +109,25 @@ class Session(Connection):
         if self.closed:
             return
         self._error(problem, message_id)
-        if problem.code is ErrorCode.MESSAGE_TOO_LARGE:
+        limits, now = self.replica.limits, self.replica.now()
+        hopeless = problem.code in _MALFORMED and self._conducting().is_hopeless(limits, now)
+        if hopeless or problem.code is ErrorCode.MESSAGE_TOO_LARGE:
             self.end(CloseCode.BAD_REQUEST)
-        elif problem.code in _MALFORMED:
-            now, allowed = self.replica.now(), self.replica.limits.malformed_per_minute
-            self._faults = [*(at for at in self._faults or () if at > now - 60), now]
-            if len(self._faults) >= allowed:
-                self.end(CloseCode.BAD_REQUEST)
 
     def _within_rate(self, text: bytes) -> bool:
-        wait = self._excess()
+        conduct, limits = self._conducting(), self.replica.limits
+        wait = conduct.excess(limits, self._heard_at)
         if wait:
             problem = Problem(ErrorCode.RATE_LIMITED, retry_after_ms=int(wait * 1000) + 1)
             self._error(problem, wire.id_of(text))
-            if self._refused >= self.replica.limits.client_burst:
+            if conduct.goes_on(limits):
                 self.end(CloseCode.RATE)
         return not wait
 
-    def _excess(self) -> float:
-        """Take one from the client's rate: 0.0, or the seconds after which it would have been granted."""
-        limits, now = self.replica.limits, self.replica.now()
-        if self._bucket is None:
-            self._bucket = TokenBucket(limits.client_burst, now)
-        wait = self._bucket.take(limits.client_rate, limits.client_burst, now)
-        self._refused = self._refused + 1 if wait else 0
-        return wait
+    def _conducting(self) -> Conduct:
+        if self._conduct is None:
+            self._conduct = Conduct(self.replica.limits.client_burst, self.replica.now())
+        return self._conduct
 
     # Authentication.
 
@@ -265,39 +246,11 @@ class Session(Connection):
         if self._attendance is not None:
             self._attendance.dropped(subscription.channel)
 
-    # What the connection tells (hooks).
-
     def on_subscribed(self, subscription: Subscription, cursor: Cursor, gap: Gap | None) -> None:
-        """Answer the subscribe, then name the gap."""
-        self._send(wire.subscribed(subscription.message_id, subscription.channel, cursor))  # type: ignore[arg-type]
-        if gap is not None:
-            self.on_gap(subscription, gap)
+        """Answer the subscribe, and tell who is there."""
+        super().on_subscribed(subscription, cursor, gap)
         if self._attendance is not None:
             self._attendance.begun(subscription.channel)
-
-    def on_events(self, parts: Sequence[Part]) -> None:
-        """Write the events' frames as one write."""
-        tally = self.replica.tally
-        if len(parts) == 1:
-            tally.deliveries += len(parts[0].entries)
-            self._sink.write(parts[0].frames)
-        else:
-            tally.deliveries += sum(len(part.entries) for part in parts)
-            self._sink.write(b"".join([part.frames for part in parts]))
-
-    def on_live(self, subscription: Subscription, cursor: Cursor, replayed: int) -> None:
-        """Tell that the channel is live."""
-        self._send(wire.live(subscription.channel, cursor, replayed))
-
-    def on_gap(self, subscription: Subscription, gap: Gap) -> None:
-        """Name the gap."""
-        self.replica.tally.count(self.replica.tally.gaps, gap.reason)
-        self._send(wire.gap(subscription.channel, gap.reason, gap.start, gap.to))
-
-    def on_failed(self, subscription: Subscription, problem: Problem) -> None:
-        """Answer a subscribe that could not begin, or tell that a replay cannot go on."""
-        message_id = subscription.message_id if subscription.start is not None else None
-        self._error(problem, message_id, subscription.channel)  # type: ignore[arg-type]
 
     def name_gap(self, subscription: Subscription, gap: Gap) -> None:
         """In band, or close 4203 where the subscription refuses gaps."""
@@ -365,9 +318,6 @@ class Session(Connection):
         # Sent early, so that the promised interval holds with the wheel's slot on top; spread, so as not to pulse.
         return self.replica.limits.heartbeat_seconds * (0.9 + 0.1 * self.replica.random())
 
-    def _cursors(self) -> dict[str, str]:
-        return {name: str(cursor) for name, reader in self.readers.items() if (cursor := reader.cursor) is not None}
-
     # The end.
 
     def refuse(self, problem: Problem, message_id: wire.MessageId = None) -> None:
@@ -414,17 +364,3 @@ class Session(Connection):
             del self.replica.connections[self]
             if self.principal is not None:
                 self.replica.dismiss(self.principal, self)
-
-    def tell(self, frame: bytes) -> bool:
-        """Write a frame of presence or of a signal."""
-        if not self.closed:
-            self._sink.write(frame)
-        return True
-
-    def _send(self, message: bytes) -> None:
-        if not self.closed:
-            self._sink.write(text_frame(message))
-
-    def _error(self, problem: Problem, message_id: wire.MessageId = None, channel: str | None = None) -> None:
-        self.replica.tally.count(self.replica.tally.problems, problem.code.wire)
-        self._send(wire.error(problem, message_id, channel))

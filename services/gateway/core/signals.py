@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-import msgspec
-
-from contracts.presence import Note, decode_note, encode_note, signal
+from contracts.presence import Note, NotPresence, decode_note, encode_note, signal
 from services.gateway.core.access import Access, Grant
 from services.gateway.core.connection import Connection
 from services.gateway.core.frames import text_frame
@@ -74,7 +72,7 @@ class Signals:
         self.tally.received += 1
         try:
             note = decode_note(payload)
-        except msgspec.DecodeError:
+        except NotPresence:
             self.tally.drop("malformed")
             return
         self._deliver(stream, channel, note, None)

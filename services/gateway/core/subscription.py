@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from contracts.cursor import Cursor
 from services.gateway.core.access import Grant
-from services.gateway.core.fanout import Types
+from services.gateway.core.fanout import STEP_BYTES, Types
 from services.gateway.core.log import Entry, Page
 from services.gateway.core.replay import Start
 
@@ -103,3 +103,13 @@ class Reader:
             return None
         log = self.stream.log
         return log.life.cursor(log.high if self.position is None else self.position)
+
+
+def cut(entries: list[Entry], high: int) -> tuple[list[Entry], int]:
+    """The first entries up to a step's bytes, and the position that is reached with them."""
+    size = 0
+    for count, entry in enumerate(entries, 1):
+        size += len(entry.payload)
+        if size >= STEP_BYTES and count < len(entries):
+            return entries[:count], entry.sequence
+    return entries, high

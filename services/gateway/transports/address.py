@@ -9,7 +9,6 @@ from functools import lru_cache
 
 from starlette.requests import HTTPConnection
 
-from services.gateway.transports.identity import header
 from services.gateway.transports.takeover import EXTENSION
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -27,13 +26,12 @@ class Addresses:
     def of(self, connection: HTTPConnection) -> str | None:
         """What the rate of connects is counted by; None where it says nothing."""
         peer: str | None = connection.scope["extensions"][EXTENSION].peer
-        told = header(connection, b"x-forwarded-for") if self._trusted else None
-        return _counted(self._outermost(peer or "", told))
+        return _counted(self._outermost(peer or "", _told(connection) if self._trusted else ""))
 
-    def _outermost(self, peer: str, told: str | None) -> str:
+    def _outermost(self, peer: str, told: str) -> str:
         """The first address, from here outwards, that is no trusted proxy's."""
         at = peer
-        for hop in reversed((told or "").split(",")):
+        for hop in reversed(told.split(",")):
             if not self._trusts(at) or not _parsed(hop.strip()):
                 break
             at = hop.strip()
@@ -42,6 +40,12 @@ class Addresses:
     def _trusts(self, text: str) -> bool:
         address = _parsed(text)
         return address is not None and any(address in network for network in self._trusted)
+
+
+def _told(connection: HTTPConnection) -> str:
+    """What the hops say: a proxy may append to the client's header or send one of its own behind it."""
+    found = [value for name, value in connection.scope["headers"] if name == b"x-forwarded-for"]
+    return str(b",".join(found), "latin-1")
 
 
 @lru_cache(maxsize=4096)

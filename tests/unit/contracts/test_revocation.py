@@ -46,7 +46,17 @@ def test_what_is_stored_is_read_as_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    "stored", [b"", b"{}", b'{"at":1,"until":2}', b'{"at":1,"until":2,"sub":"a b"}', b'{"at":"1","until":2,"sub":"a"}']
+    "stored",
+    [
+        b"",
+        b"{}",
+        b'{"at":1,"until":2}',
+        b'{"at":1,"until":2,"sub":"a b"}',
+        b'{"at":"1","until":2,"sub":"a"}',
+        b'{"at":1,"until":2,"sub":"\xff"}',
+        b'{"at":1,"until":' + b"9" * 400 + b',"sub":"a"}',
+        b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
 )
 def test_what_is_none_is_not_read(stored: bytes) -> None:
     with pytest.raises(InvalidRevocation):

@@ -23,6 +23,9 @@ class Receiver:
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
 
+    async def _error_cb(self, error: Exception) -> None:
+        self.told.append(("fault", str(error)))
+
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
         self.told.append(("msg", sid, bytes(subject), bytes(reply or b""), bytes(data), bytes(headers or b"")))
 
@@ -81,6 +84,16 @@ async def test_a_new_connection_begins_anew_and_keeps_its_feeds() -> None:
     await parser.parse(b"MSG a 7 4\r\nlate\r\n")
     assert got == [b"whole"]
     assert [told[4] for told in receiver.told] == [b"late"]
+
+
+async def test_a_message_that_its_receiver_cannot_take_stops_nothing_that_follows() -> None:
+    receiver = Receiver()
+    parser = FeedParser(receiver)  # type: ignore[arg-type]  # as above
+    got: list[int] = []
+    parser.add(FEED, lambda subject, reply, headers, payload: got.append(int(payload)))
+    await parser.parse(b"MSG a 7 1\r\n1\r\nMSG a 7 3\r\nbad\r\nMSG a 8 2\r\nhi\r\nMSG a 7 1\r\n2\r\n")
+    assert got == [1, 2]
+    assert [told[0] for told in receiver.told] == ["fault", "msg"]
 
 
 def test_a_client_gets_the_parser_once() -> None:

@@ -271,7 +271,7 @@ def test_the_first_subscription_of_a_paused_connection_waits_too(world: World) -
 
 
 def test_a_long_replay_does_not_keep_the_connections_other_channels_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.gateway.core.connection.STEP_BYTES", 1)
+    monkeypatch.setattr("services.gateway.core.subscription.STEP_BYTES", 1)
     world = World()
     world.publish(*[order("o1"), order("o2"), "plan.b.p"] * 10)
     client = Recorder(world)

@@ -40,7 +40,7 @@ class Delivery(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        for module in ("connection", "fanout"):
+        for module in ("subscription", "fanout"):
             self.patch.setattr(f"services.gateway.core.{module}.STEP_BYTES", 150)
         self.patch.setattr("services.gateway.core.log.PAGE_EVENTS", 4)
         self.patch.setattr("services.gateway.core.replay.SHARED_PAGES_DISTANCE", 12)

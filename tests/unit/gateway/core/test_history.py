@@ -62,7 +62,7 @@ def test_paging_through_by_the_cursor_gives_everything_once(
     world = World()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("services.gateway.core.log.PAGE_EVENTS", 4)
-        patch.setattr("services.gateway.core.connection.STEP_BYTES", 100)
+        patch.setattr("services.gateway.core.subscription.STEP_BYTES", 100)
         patch.setattr("services.gateway.core.replay.SHARED_PAGES_DISTANCE", 10)
         stored = world.publish(*subjects)
         world.forget_below(max(0, len(stored) - warm))

@@ -352,6 +352,15 @@ def test_typing_is_once_a_second_and_each_kind_for_itself(world: World) -> None:
     assert 0 < refused["error"]["retry_after_ms"] <= 1001
 
 
+def test_who_subscribes_anew_is_granted_no_more(world: World) -> None:
+    buyer = come(world, "b1")
+    buyer.ask(op="signal", channel="order:o1", kind="typing")
+    buyer.ask(op="unsubscribe", channel="order:o1")
+    buyer.ask(op="subscribe", channel="order:o1")
+    [refused] = buyer.ask(op="signal", channel="order:o1", kind="typing")
+    assert refused["error"]["code"] == "rate_limited"
+
+
 # Other replicas.
 
 

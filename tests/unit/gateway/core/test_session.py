@@ -358,8 +358,7 @@ def test_an_idle_session_holds_no_parser_task_or_timer(world: World) -> None:
     person = Person(world, principal())
     held = {name: getattr(person.session, name) for kind in Session.__mro__ for name in getattr(kind, "__slots__", ())}
     assert not hasattr(person.session, "__dict__")
-    assert held["_bucket"] is None
-    assert held["_faults"] is None
+    assert held["_conduct"] is None
     assert held["readers"] == {}
     kinds = {type(value).__module__ for value in held.values()}
     assert kinds <= {

@@ -46,5 +46,11 @@ def test_the_first_address_that_is_no_trusted_proxys_counts(
     assert addresses.of(come(peer, told)) == counted
 
 
+def test_a_proxy_that_sends_a_header_of_its_own_is_heard_before_what_its_client_wrote() -> None:
+    connection = come("10.0.0.1", "192.0.2.66")
+    connection.scope["headers"].append((b"x-forwarded-for", b"198.51.100.1"))
+    assert Addresses((ip_network("10.0.0.0/8"),)).of(connection) == "198.51.100.1"
+
+
 def test_with_no_trusted_proxy_no_header_is_believed() -> None:
     assert Addresses(()).of(come("203.0.113.9", "198.51.100.1")) == "203.0.113.9"
