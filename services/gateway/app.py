@@ -100,6 +100,8 @@ def build(settings: GatewaySettings, verifier: TokenVerifier, on_fatal: Callable
         log=_log,
     )
     identity = Identity(verifier, settings.allowed_origins)
+    addresses = Addresses(settings.trusted_proxies)
+    arrivals = Arrivals(settings.connect_rate, settings.connect_burst, replica.now)
     admin = AdminEndpoints(
         identity,
         fleet,
@@ -110,8 +112,14 @@ def build(settings: GatewaySettings, verifier: TokenVerifier, on_fatal: Callable
     )
     app = Starlette(
         routes=[
-            *_routes(settings, replica, identity),
-            *a2a_routes(replica, identity, PlanRequests(site), settings.public_url),
+            *_routes(settings, replica, identity, addresses, arrivals),
+            *a2a_routes(
+                replica,
+                identity,
+                PlanRequests(site),
+                lambda connection: arrivals.refusal(addresses.of(connection)),
+                public_url=settings.public_url,
+            ),
             *admin.routes(),
             *_health(settings, replica, keeper, control, registry),
         ],
@@ -300,9 +308,9 @@ def _memory_guard(settings: GatewaySettings, replica: Replica) -> MemoryGuard | 
     return MemoryGuard(replica, limit, memory.resident_bytes, on_change) if limit else None
 
 
-def _routes(settings: GatewaySettings, replica: Replica, identity: Identity) -> list[BaseRoute]:
-    addresses = Addresses(settings.trusted_proxies)
-    arrivals = Arrivals(settings.connect_rate, settings.connect_burst, replica.now)
+def _routes(
+    settings: GatewaySettings, replica: Replica, identity: Identity, addresses: Addresses, arrivals: Arrivals
+) -> list[BaseRoute]:
     return [
         WebSocketRoute("/v1/ws", WebSocketEndpoint(replica, identity, addresses, arrivals).accept),
         Route("/v1/events", EventsEndpoint(replica, identity, addresses, arrivals).get, methods=["GET"]),

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from services.gateway.a2a.card import CARD_PATH, RPC_PATH, agent_card
-from services.gateway.a2a.operations import Operations
+from services.gateway.a2a.operations import ComesTooSoon, Operations
 from services.gateway.a2a.replies import Requests
 from services.gateway.a2a.rest import RestEndpoints
 from services.gateway.a2a.rpc import RpcEndpoint
@@ -16,9 +16,11 @@ from services.gateway.core.replica import Replica
 from services.gateway.transports.identity import Identity, own_origin
 
 
-def a2a_routes(replica: Replica, identity: Identity, plans: PlanRequests, public_url: str) -> list[BaseRoute]:
+def a2a_routes(
+    replica: Replica, identity: Identity, plans: PlanRequests, comes_too_soon: ComesTooSoon, *, public_url: str
+) -> list[BaseRoute]:
     """What A2A's clients find here; `public_url`: what the card calls the gateway, empty for what was asked."""
-    operations, requests = Operations(replica, identity, plans), Requests(identity)
+    operations, requests = Operations(replica, identity, plans, comes_too_soon), Requests(identity)
     count = partial(replica.tally.count, replica.tally.problems)
 
     async def card(request: Request) -> Response:

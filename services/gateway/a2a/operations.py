@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from contracts.cursor import Cursor, InvalidCursor
@@ -32,6 +32,8 @@ from services.gateway.core.stream import Stream
 from services.gateway.transports.http import read_page
 from services.gateway.transports.identity import Identity, header
 from services.gateway.transports.sse import TakenOver, hand_over
+
+ComesTooSoon = Callable[[HTTPConnection], Problem | None]
 
 _SETTLED = TERMINAL | INTERRUPTED
 _PAGE_EVENTS = 100
@@ -77,10 +79,12 @@ class IdParams(msgspec.Struct):
 class Operations:
     """What one gateway does for A2A's clients."""
 
-    def __init__(self, replica: Replica, identity: Identity, plans: PlanRequests) -> None:
+    def __init__(self, replica: Replica, identity: Identity, plans: PlanRequests, comes_too_soon: ComesTooSoon) -> None:
+        """`comes_too_soon`: why a stream may not begin now, if its address begins too many."""
         self._replica = replica
         self._identity = identity
         self._plans = plans
+        self._comes_too_soon = comes_too_soon
 
     # One answer.
 
@@ -167,6 +171,9 @@ class Operations:
         return await self._streamed(call, begin)
 
     async def _streamed(self, call: Call, begin: Callable[[], Awaitable[PlanAnswer]]) -> Response:
+        too_soon = self._comes_too_soon(call.request)
+        if too_soon is not None:
+            raise Refused(too_soon)
         events = TaskStream(self._replica, call.principal, call.dialect)
         try:
             self._admit(call.principal, events)

@@ -137,6 +137,10 @@ async def test_connects_too_fast_from_one_address_close_4101(tight: Gateway) -> 
         [*_, retry, problem] = await blocks.read_until("problem")
         assert json.loads(problem["data"])["code"] == "rate_limited"
         assert int(retry["retry"]) > 0
+    async with tight.http as client:
+        headers = {**bearer(who, "buyer"), **FROM_OUTSIDE, "A2A-Version": "1.0"}
+        answer = await client.get("/a2a/tasks/p1:subscribe", headers=headers)
+        assert (answer.status_code, "too many connections from this address" in answer.text) == (429, True)
 
 
 async def test_a_message_too_large_closes_4001(tight: Gateway) -> None:
