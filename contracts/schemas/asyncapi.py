@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from contracts import presence, wire
-from contracts.channels import ID, ChannelKind, Narrowed, Sees
+from contracts.channels import ID, ChannelKind
 from contracts.contract import Contract
 from contracts.domain import Domain
 from contracts.errors import CloseCode, ErrorCode
 from contracts.events.cloudevent import CloudEvent
-from contracts.schemas import examples
+from contracts.schemas import examples, kinds
 from contracts.schemas.event import example
 from contracts.subjects import PLACEHOLDER
 
@@ -177,45 +177,16 @@ def _kinds(domain: Domain, events: list[Contract]) -> Json:
         found[_key(kind)] = _channel(
             f"{kind.name}:{kind.only_id or ID}",
             ("gateway", "gatewayHttp"),
-            _told(kind),
-            [message_name(one) for one in events if _holds(kind, one)],
+            kinds.told(kind),
+            [message_name(one) for one in events if kinds.holds(kind, one)],
             **parameters,
-            **{"x-stream": kind.stream, "x-filters": list(kind.filters(ID)), "x-access": _access(kind)},
+            **{"x-stream": kind.stream, "x-filters": list(kind.filters(ID)), "x-access": kinds.access(kind)},
         )
     return found
 
 
 def _key(kind: ChannelKind) -> str:
     return f"{kind.name}.{kind.only_id}" if kind.only_id else kind.name
-
-
-def _told(kind: ChannelKind) -> str:
-    roles = "; ".join(f"{role}: {rule}" for role, rule in _access(kind).items())
-    return f"A channel to subscribe to, over the stream {kind.stream}. {roles}."
-
-
-def _access(kind: ChannelKind) -> dict[str, str]:
-    return {role: _rule(rule) for role, rule in kind.access.items()}
-
-
-def _rule(rule: Sees | Narrowed) -> str:
-    return f"only events whose {rule.token} is its own id" if isinstance(rule, Narrowed) else rule.value
-
-
-def _holds(kind: ChannelKind, contract: Contract) -> bool:
-    """Whether an event of the contract can be in a channel of the kind."""
-    if contract.stream != kind.stream:
-        return False
-    return any(
-        all(_may_be(contract, token, wanted) for token, wanted in selection.items()) for selection in kind.selections
-    )
-
-
-def _may_be(contract: Contract, token: str, wanted: str) -> bool:
-    fixed = contract.fixed.get(token)
-    if fixed is None:
-        return wanted != PLACEHOLDER
-    return fixed == wanted or (wanted == ID and fixed != PLACEHOLDER)
 
 
 def _subjects(events: list[Contract]) -> Json:

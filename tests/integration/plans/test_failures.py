@@ -1,20 +1,23 @@
 """What fails around a plan and costs it nothing: a lost consumer, a snapshot that is none, an agent that holds on."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from contracts.planrequests import CancelPlan, GetPlan, PlanAnswer, Refusal, StartPlan
+from contracts.errors import Refused
+from contracts.planrequests import CancelPlan, GetPlan, ListPlans, PlanAnswer, Refusal, StartPlan
+from contracts.principal import Principal
 from services.chassis import jetstream
 from services.local.embedded import EmbeddedNats
-from services.plans import requests, work, worker
+from services.plans import queue, requests, store, work, worker
 from services.plans.executor import PlanContext
 from services.plans.queue import A2aEventQueue
 from tests.harness.agents import Scripted
 from tests.harness.events import fresh
-from tests.harness.plans import Asker, message, planning, state_of
+from tests.harness.plans import Asker, message, planning, publishing_plans, state_of
 from tests.harness.streams import looking_at
 from tests.harness.waiting import until
 
@@ -113,3 +116,34 @@ async def test_an_answer_larger_than_nats_takes_is_refused_by_name(make_nats: Ca
         assert await ada.refused(StartPlan(message(f"say 0{long}", taskId=plan_id))) == "message_too_large"
         assert await ada.refused(GetPlan(plan_id)) == "message_too_large"
         assert (await ada.plan(GetPlan(plan_id, history_length=0))).task["id"] == plan_id
+
+
+async def test_while_nats_is_away_everything_is_refused_as_worth_a_retry_and_works_again_afterwards(
+    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (queue, store):
+        monkeypatch.setattr(module, "_CONNECT_SECONDS", 0.1)
+    ada = Principal("ada", "buyer", 1e12)
+    asked = StartPlan(message("say 1"))
+    async with publishing_plans(fresh_nats.url) as site:
+        plans = store.Plans(site.ledger, site.streams)
+        begun = await plans.start(ada, asked)
+        fresh_nats.kill()
+        await until(site.streams.nats_failing, what="it is noticed")
+        attempts: list[Callable[[], Awaitable[object]]] = [
+            lambda: site.queue.subscribe(begun.task["id"], owner="ada"),
+            lambda: plans.list(ada, ListPlans()),
+        ]
+        for attempt in attempts:
+            with pytest.raises(Refused) as refused:
+                await attempt()
+            assert refused.value.problem.may_retry
+        fresh_nats.start()
+
+        async def told() -> bool:
+            with contextlib.suppress(Refused):
+                return [one["id"] for one in (await plans.list(ada, ListPlans())).tasks] == [begun.task["id"]]
+            return False
+
+        await until(told, what="it is answered again")
+        assert (await plans.start(ada, asked)).task == begun.task

@@ -1,91 +1,19 @@
-"""Presence and signals through sessions, on fakes: who is told of whom, and when."""
-
-from typing import Any
+"""Presence through sessions, on fakes: who is told of whom, and when."""
 
 import pytest
 from msgspec import Raw
 
 from contracts.errors import CloseCode
-from contracts.presence import PAGE_MEMBERS, Member, decode_page
+from contracts.presence import PAGE_MEMBERS
 from services.gateway.core.limits import Limits
 from tests.harness.core import World, order, principal
 from tests.harness.people import Person
-
-
-class FakeStore:
-    """The bucket as a test plays it."""
-
-    def __init__(self) -> None:
-        self.pages: dict[tuple[str, int], bytes] = {}
-        self.watched: set[str] = set()
-        self.buried: list[str] = []
-        self.writes = 0
-
-    def write(self, channel: str, page: int, value: bytes | None) -> None:
-        self.writes += 1
-        if value is None:
-            self.pages.pop((channel, page), None)
-        else:
-            self.pages[channel, page] = value
-
-    def watch(self, channel: str) -> None:
-        self.watched.add(channel)
-
-    def unwatch(self, channel: str) -> None:
-        self.watched.discard(channel)
-
-    def bury(self, replica: str) -> None:
-        self.buried.append(replica)
-
-
-class FakeCarrier:
-    def __init__(self) -> None:
-        self.carried: list[tuple[str, bytes]] = []
-        self.works = True
-
-    def carry(self, channel: str, payload: bytes) -> bool:
-        self.carried.append((channel, payload))
-        return self.works
+from tests.harness.presence import FakeStore, body, come, enter, settle, told, watched_order
 
 
 @pytest.fixture
 def world() -> World:
-    found = World()
-    found.publish(order("o1", buyer="b1", node="n1"))
-    return found
-
-
-def come(world: World, sub: str, role: str = "buyer", channel: str = "order:o1", **more: Any) -> Person:
-    person = Person(world, principal(sub, role))
-    person.ask(op="subscribe", channel=channel, **{"presence": True, **more})
-    settle(world)
-    person.read()
-    return person
-
-
-def settle(world: World) -> None:
-    world.settle()
-    world.pass_time(0.5)
-    world.settle()
-
-
-def enter(person: Person, data: Any = None, channel: str = "order:o1", action: str = "enter") -> None:
-    person.ask(op="presence", channel=channel, action=action, data=data)
-    settle(person.world)
-
-
-def told(person: Person) -> list[dict[str, Any]]:
-    """What of presence and signals was told, without its op and channel."""
-    settle(person.world)
-    return [
-        {name: value for name, value in one.items() if name not in ("op", "channel")}
-        for one in person.read()
-        if one["op"] in ("presence", "signal")
-    ]
-
-
-def body(sub: str, role: str = "buyer", data: Any = None) -> dict[str, Any]:
-    return {"sub": sub, "role": role, "data": data}
+    return watched_order()
 
 
 def test_members_come_right_after_subscribed(world: World) -> None:
@@ -196,9 +124,6 @@ def test_who_did_not_ask_for_presence_is_not_told_and_may_enter_all_the_same(wor
     assert told(node) == [{"joins": [body("b1", data=1)]}]
 
 
-# Parties.
-
-
 def test_a_stranger_sees_nobody_and_nobody_sees_it(world: World) -> None:
     buyer, node = come(world, "b1"), come(world, "n1", "node")
     stranger = Person(world, principal("b2", "buyer"))
@@ -276,9 +201,6 @@ def test_a_strangers_no_is_not_asked_again_for_a_while(world: World) -> None:
     assert asked == 0
 
 
-# Many, and slow ones.
-
-
 def test_a_long_list_comes_in_pages(world: World) -> None:
     presence = world.replica.presence
     for number in range(2 * PAGE_MEMBERS + 1):
@@ -318,18 +240,6 @@ def test_a_client_that_was_slow_for_long_gets_the_whole_list(world: World) -> No
     assert told(node) == [{"members": [body("root", "admin", 99)]}]
 
 
-def test_a_slow_clients_signals_are_dropped(world: World) -> None:
-    buyer, node = come(world, "b1"), come(world, "n1", "node")
-    node.session.pause()
-    buyer.ask(op="signal", channel="order:o1", kind="typing")
-    node.session.resume()
-    assert told(node) == []
-    assert world.replica.presence.signals.tally.dropped["slow_client"] == 1
-
-
-# Rates.
-
-
 def test_the_sixth_presence_message_in_thirty_seconds_is_refused_with_when_to_retry() -> None:
     world = World(limits=Limits(client_burst=100))
     world.publish(order("o1", buyer="b1", node="n1"))
@@ -341,136 +251,6 @@ def test_the_sixth_presence_message_in_thirty_seconds_is_refused_with_when_to_re
     world.pass_time(6.1)
     [again] = buyer.ask(op="presence", channel="order:o1", action="leave")
     assert again["op"] == "presence"
-
-
-def test_typing_is_once_a_second_and_each_kind_for_itself(world: World) -> None:
-    buyer = come(world, "b1")
-    assert buyer.ask(op="signal", channel="order:o1", kind="typing") == []
-    assert buyer.ask(op="signal", channel="order:o1", kind="status") == []
-    [refused] = buyer.ask(op="signal", id=9, channel="order:o1", kind="typing")
-    assert (refused["id"], refused["error"]["code"]) == (9, "rate_limited")
-    assert 0 < refused["error"]["retry_after_ms"] <= 1001
-
-
-def test_who_subscribes_anew_is_granted_no_more(world: World) -> None:
-    buyer = come(world, "b1")
-    buyer.ask(op="signal", channel="order:o1", kind="typing")
-    buyer.ask(op="unsubscribe", channel="order:o1")
-    buyer.ask(op="subscribe", channel="order:o1")
-    [refused] = buyer.ask(op="signal", channel="order:o1", kind="typing")
-    assert refused["error"]["code"] == "rate_limited"
-
-
-# Other replicas.
-
-
-def there(sub: str, role: str = "node", at: int = 1, data: bytes = b"null") -> Member:
-    return Member(sub, role, at, Raw(data))
-
-
-def test_pages_of_replicas_that_live_are_shown_and_no_others(world: World) -> None:
-    world.replica.presence.store = store = FakeStore()
-    presence = world.replica.presence
-    presence.hears({"r2"})
-    buyer = come(world, "b1")
-    assert store.watched == {"order:o1"}
-    presence.told("order:o1", {("r2", 0): [there("n1")], ("dead", 0): [there("ghost")]}, whole=True)
-    assert told(buyer) == [{"members": [body("n1", "node")]}]
-    buyer.ask(op="unsubscribe", channel="order:o1")
-    assert store.watched == set()
-
-
-def test_a_replica_that_falls_silent_loses_its_members_and_is_buried(world: World) -> None:
-    world.replica.presence.store = store = FakeStore()
-    presence = world.replica.presence
-    presence.hears({"r2"})
-    buyer = come(world, "b1")
-    presence.told("order:o1", {("r2", 0): [there("n1")]}, whole=True)
-    told(buyer)
-    world.pass_time(17)
-    assert told(buyer) == []
-    world.pass_time(3)
-    assert told(buyer) == [{"leaves": [body("n1", "node")]}]
-    assert store.buried == ["r2"]
-
-
-def test_without_the_store_the_members_here_are_told_after_a_while(world: World) -> None:
-    world.replica.presence.store = FakeStore()
-    buyer = come(world, "b1")
-    enter(buyer, 1)
-    world.pass_time(3)
-    assert told(buyer) == [{"members": [body("b1", data=1)]}]
-    world.replica.presence.hears({"r2"})
-    world.replica.presence.told("order:o1", {("r2", 0): [there("n1")]}, whole=True)
-    assert told(buyer) == [{"joins": [body("n1", "node")]}]
-
-
-def test_what_changes_within_a_slot_is_written_as_one_page(world: World) -> None:
-    world.replica.presence.store = store = FakeStore()
-    people = [Person(world, principal(f"root{n}", "admin")) for n in range(20)]
-    for person in people:
-        person.ask(op="subscribe", channel="order:o1")
-        person.ask(op="presence", channel="order:o1", action="enter")
-    world.pass_time(0.5)
-    assert store.writes == 1
-    assert len(decode_page(store.pages["order:o1", 0])) == 20
-
-
-def test_who_moves_to_another_replica_within_the_grace_has_not_been_away(world: World) -> None:
-    world.replica.presence.store = FakeStore()
-    presence = world.replica.presence
-    presence.hears({"r2"})
-    buyer, node = come(world, "b1"), come(world, "n1", "node")
-    presence.told("order:o1", {}, whole=True)
-    enter(node)
-    told(buyer)
-    node.session.release()
-    world.pass_time(5)
-    presence.renewed("r2")
-    presence.told("order:o1", {("r2", 0): [there("n1", at=2**60)]}, whole=False)
-    world.pass_time(13)
-    assert told(buyer) == []
-
-
-# Signals.
-
-
-def test_a_signal_reaches_the_others_and_not_its_own_connection(world: World) -> None:
-    world.replica.presence.signals.carrier = carrier = FakeCarrier()
-    buyer, again, node = come(world, "b1"), come(world, "b1"), come(world, "n1", "node", presence=False)
-    assert buyer.ask(op="signal", channel="order:o1", kind="typing", data={"field": "price"}) == []
-    signal = {"from": {"sub": "b1", "role": "buyer"}, "kind": "typing", "data": {"field": "price"}}
-    assert told(node) == [signal]
-    assert told(again) == [signal]
-    assert told(buyer) == []
-    assert [channel for channel, _ in carrier.carried] == ["order:o1"]
-
-
-def test_a_signal_of_another_replica_reaches_who_is_subscribed_here(world: World) -> None:
-    world.replica.presence.signals.carrier = carrier = FakeCarrier()
-    buyer, node = come(world, "b1"), come(world, "n1", "node")
-    buyer.ask(op="signal", channel="order:o1", kind="status", data="away")
-    [(_, payload)] = carrier.carried
-    told(node)
-    signals = world.replica.presence.signals
-    signals.arrived("order", "o1", payload)
-    assert told(node) == [{"from": {"sub": "b1", "role": "buyer"}, "kind": "status", "data": "away"}]
-    signals.arrived("order", "nobody", payload)
-    signals.arrived("nokind", "o1", payload)
-    signals.arrived("order", "o1", b"rubbish")
-    world.pass_time(5.5)
-    signals.arrived("order", "o1", payload)
-    assert told(node) == []
-    assert signals.tally.dropped == {"malformed": 1, "old": 1}
-
-
-def test_a_signal_that_cannot_be_carried_still_reaches_those_here(world: World) -> None:
-    world.replica.presence.signals.carrier = carrier = FakeCarrier()
-    carrier.works = False
-    buyer, node = come(world, "b1"), come(world, "n1", "node")
-    buyer.ask(op="signal", channel="order:o1", kind="typing")
-    assert len(told(node)) == 1
-    assert world.replica.presence.signals.tally.dropped == {"not_carried": 1}
 
 
 def test_nothing_is_left_when_everybody_is_gone(world: World) -> None:
