@@ -78,7 +78,9 @@ class GatewaySettings(TokenSettings):
     @model_validator(mode="after")
     def _renews_in_time(self) -> Self:
         if 2 * self.presence_renew_s > self.presence_lease_s:
-            raise ValueError("A2A_PRESENCE_RENEW_S is at most half of A2A_PRESENCE_LEASE_S, or one late renewal ends it")
+            raise ValueError(
+                "A2A_PRESENCE_RENEW_S is at most half of A2A_PRESENCE_LEASE_S, or one late renewal ends it"
+            )
         return self
 
     @property
