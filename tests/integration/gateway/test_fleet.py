@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from services.gateway.bus import fleet as asking
 from tests.harness.events import fresh
 from tests.harness.fleet import ADMIN, fleet, gossip_of, listed, replica_of
 from tests.harness.gateway import Gateway, GatewayProcess, Socket, running_gateway
@@ -188,7 +189,8 @@ async def test_connections_are_an_admins_business(replicas: list[Gateway]) -> No
         assert (await client.get("/v1/admin/connections")).status_code == 401
 
 
-async def test_a_replica_that_does_not_answer_is_named(nats_server: str) -> None:
+async def test_a_replica_that_does_not_answer_is_named(nats_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "ANSWER_SECONDS", 0.5)
     silent = GatewayProcess(nats_server)
     async with running_gateway(nats_server) as asked:
         try:
