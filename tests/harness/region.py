@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.topology import EPOCH
-from services.chassis.jetstream import StreamMissing, request, state
+from services.chassis.jetstream import request, state
 from tests.harness.gateway import Gateway, running_gateway
 from tests.harness.marketplace import Marketplace, marketplace
 from tests.harness.sites import HUB, Sites, sites
@@ -57,19 +57,11 @@ async def starve(market: Marketplace, name: str, stream: str = "MARKET") -> None
     await market.jetstream.delete_consumer(stream, f"mirror_{name}")
 
 
-async def half_filled(site: Sites, market: Marketplace, name: str, upto: int) -> None:
-    """The region's mirror was lost, and has been filled again up to there: a stand-in that gets no further."""
-    link, hub = site.regions[name].link, await market.state()
-    stored = [await market.jetstream.get_msg(hub.name, sequence) for sequence in range(1, upto + 1)]
-    link.sever()  # what is stored in the region is not to reach the hub once more
+async def filtered(site: Sites, name: str, subject: str, stream: str = "MARKET") -> None:
+    """Somebody made the region's mirror by hand, of a part of the stream alone."""
     async with looking_at(site.regions[name].url) as client:
-        with contextlib.suppress(StreamMissing):
-            await request(client, f"STREAM.DELETE.{hub.name}")
-        config = {"name": hub.name, "subjects": ["market.>"], "allow_direct": True, "metadata": {EPOCH: hub.epoch}}
-        await request(client, f"STREAM.CREATE.{hub.name}", config)
-        for one in stored:
-            assert one.subject is not None
-            await client.jetstream().publish(one.subject, one.data or b"")
-        await request(client, f"STREAM.UPDATE.{hub.name}", {**config, "subjects": ["nothing.here"]})
-    link.heal()
-    await site.linked(name)
+        found = await state(client, stream)
+        await request(client, f"STREAM.DELETE.{stream}")
+        source = {"name": stream, "external": {"api": f"$JS.{HUB}.API"}, "filter_subject": subject}
+        config = {"name": stream, "mirror": source, "allow_direct": True, "metadata": {EPOCH: found.epoch}}
+        await request(client, f"STREAM.CREATE.{stream}", config)

@@ -2,7 +2,8 @@
 
 A push consumer that nobody acknowledges, read through a plain core subscription. Each delivery
 bears the consumer's own count; a count that is not the next one, or silence, and the consumer is
-made again after the last sequence that was taken. Before each making the stream's life and
+made again after the last sequence that was taken. Sequences that are passed over are accounted
+for before what follows is taken: the stream may have let go of them first. Before each making the stream's life and
 bounds are compared: a start beyond the end would be silent for ever (FACTS, nats-py). The life is
 looked at meanwhile too: a new one that is declared for what is stored leaves the consumer as it was.
 """
@@ -24,7 +25,7 @@ from services.chassis.prefix import LOCAL_API
 from services.chassis.tasks import is_wanted
 from services.gateway.bus.decode import Decoder
 from services.gateway.bus.parser import parser_of
-from services.gateway.bus.place import Place
+from services.gateway.bus.place import Place, is_whole
 from services.gateway.bus.site import NotConnected, Site
 from services.gateway.core.log import Entry
 from services.gateway.core.replica import Tally
@@ -118,7 +119,7 @@ class Feed:
             raise
         await self._compare(state)
         self._goal = state.last
-        consumer = self._consumer = _Consumer(client, self._stream, self._decoder, self._tally)
+        consumer = self._consumer = _Consumer(client, self._stream, self._decoder, self._tally, self._hub)
         try:
             await consumer.open()
             self._log.info("feed_following", after=self._stream.log.high, last=state.last)
@@ -134,6 +135,8 @@ class Feed:
         beginning of a new life, and what the mirror does not have they read from the hub.
         """
         stream, bottom, is_region = self._stream, state.first - 1, self._hub is not None
+        if is_region and not is_whole(state):
+            raise _Broken("what is here is no mirror of the whole stream")
         if not stream.is_open:
             stream.open(state.epoch, max(bottom, state.last - self._warm_events, 0))
             return
@@ -167,8 +170,11 @@ class Feed:
 class _Consumer:
     """One push consumer, from its making to its first fault."""
 
-    def __init__(self, client: Client, stream: Stream, decoder: Decoder, tally: Tally) -> None:
+    def __init__(
+        self, client: Client, stream: Stream, decoder: Decoder, tally: Tally, hub: Place | None = None
+    ) -> None:
         self._client = client
+        self._hub = hub
         self._stream = stream
         self._decoder = decoder
         self._tally = tally
@@ -185,6 +191,10 @@ class _Consumer:
         self._flush_by = 0.0
         # How many messages this consumer has delivered.
         self._count = 0
+        # The sequence behind which some are missing that nobody has accounted for, and how often some were; what
+        # came since is held back until `watch` has asked. Flow control, unanswered meanwhile, bounds it.
+        self._doubt: int | None = None
+        self._doubts = 0
         # Whether anything has come since `watch` last looked.
         self._heard = True
         # The first fault.
@@ -228,6 +238,8 @@ class _Consumer:
                 async with asyncio.timeout(HEARTBEAT_SECONDS / 2):
                     await self._wake.wait()
             self._wake.clear()
+            while self._doubt is not None and self._fault is None:
+                await self._settle(self._doubt)
             while self._answers:
                 self._flush()
                 await self._client.publish(self._answers.popleft())
@@ -240,6 +252,22 @@ class _Consumer:
                 looked_at = monotonic()
         raise _Broken(self._fault)
 
+    async def _settle(self, doubt: int) -> None:
+        """Whether what is missing was deleted one by one, or let go from the front before it could come.
+
+        The bounds are read after what came behind it: had it been let go, they would begin behind it. A mirror that was
+        cut off passes over what its stream has let go meanwhile, without letting go itself.
+        """
+        doubts, firsts = self._doubts, [(await jetstream.state(self._client, self._stream.name)).first]
+        if self._hub is not None:
+            with contextlib.suppress(*_FAILURES):
+                firsts.append((await self._hub.state()).first)
+        if max(firsts) > doubt + 1:
+            self._break(f"what follows {doubt} was let go before it came")
+        elif doubts == self._doubts:
+            self._doubt = None
+            self._flush()
+
     async def _look(self) -> None:
         """Whether the stream still is of the life that is read; where it does not say, silence tells."""
         with contextlib.suppress(*_FAILURES):
@@ -250,6 +278,9 @@ class _Consumer:
     async def close(self) -> None:
         """Write what was taken; have the server forget the consumer (it would by itself after a while)."""
         self._break("closed")
+        if self._doubt is not None:
+            self._batch = [entry for entry in self._batch if entry.sequence <= self._doubt]
+            self._high, self._doubt = self._doubt, None
         self._flush()
         self._high = 0  # a flush that is still scheduled must not touch the log of the next consumer
         if self._subscription is None:
@@ -276,6 +307,10 @@ class _Consumer:
         if count != self._count + 1 or sequence <= self._high:
             self._break(f"delivery {self._count + 1} after {self._high} is missing, got {count}, {sequence}")
             return
+        if sequence != self._high + 1:
+            self._doubt = self._high if self._doubt is None else self._doubt
+            self._doubts += 1
+            self._wake.set()
         self._count = count
         self._high = sequence
         entry = self._decoder.entry(self._stream.log.life, sequence, time_ns, subject.decode(errors="replace"), payload)
@@ -303,6 +338,8 @@ class _Consumer:
             self._flush()
 
     def _flush(self) -> None:
+        if self._doubt is not None:
+            return
         self._seen = self._batch_bytes = 0
         if self._high > self._stream.log.high:
             batch, self._batch = self._batch, []

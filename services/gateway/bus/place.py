@@ -31,16 +31,25 @@ class Place:
     name: str
     # The API's prefix; the site's own JetStream, or the hub's.
     api: str
+    # Whether it is to be a region's mirror.
+    is_mirror: bool = False
 
     async def state(self) -> jetstream.StreamState:
-        """Its life and bounds."""
-        return await jetstream.state(self.site.client, self.name, api=self.api)
+        """Its life and bounds.
+
+        Raises:
+            Behind: it is to be a mirror, and is none of the whole stream.
+        """
+        found = await jetstream.state(self.site.client, self.name, api=self.api)
+        if self.is_mirror and not is_whole(found):
+            raise Behind(f"{self.name} is no mirror of the whole stream")
+        return found
 
     async def same(self, life: Life) -> jetstream.StreamState:
         """Its bounds.
 
         Raises:
-            Behind: it is of another life.
+            Behind: it is of another life, or none of the whole stream.
         """
         found = await self.state()
         if found.epoch != life.epoch:
@@ -56,6 +65,12 @@ class Place:
         return await jetstream.request(self.site.client, f"{subject}.{self.name}", query, api=self.api)
 
 
+def is_whole(mirror: jetstream.StreamState) -> bool:
+    """Whether a region's stream is a mirror that passes nothing over; one with a filter would hide events for good."""
+    source = mirror.config.get("mirror") or {}
+    return source.get("name") == mirror.name and not (source.get("filter_subject") or source.get("subject_transforms"))
+
+
 @dataclass(frozen=True, slots=True)
 class Shelf:
     """Where a stream is read: unfiltered and by exact subject, and by wild-card."""
@@ -67,6 +82,6 @@ class Shelf:
 
 def shelves(site: Site, stream: str, replay_mirror: str) -> tuple[Shelf, Shelf | None]:
     """This site's shelf and, in a region, the hub's, which has what the region's mirror trimmed or lacks."""
-    here = Place(site, stream, site.api)
+    here = Place(site, stream, site.api, site.is_region)
     hub = Shelf(Place(site, stream, site.hub_api), Place(site, replay_mirror, site.hub_api))
     return (Shelf(here, here), hub) if site.is_region else (hub, None)

@@ -12,7 +12,7 @@ from tests.harness.gateway import Gateway
 from tests.harness.marketplace import Marketplace
 from tests.harness.region import (
     delete_mirror,
-    half_filled,
+    filtered,
     hub_and_regions,
     mirrored,
     regional_gateway,
@@ -314,12 +314,32 @@ async def test_a_mirror_that_is_being_filled_again_is_not_taken_for_the_whole(
     eu: tuple[Sites, Marketplace, list[str]],
 ) -> None:
     site, market, cursors = eu
+    await starve(market, "eu")
+    cursors += [await market.cursor(EVENTS + number) for number in range(1, 9)]
+    await market.orders(8, buyer=BUYER)
     async with regional_gateway(site, "eu", **COLD) as gateway:
-        await half_filled(site, market, "eu", 5)
-        before = (await market.jetstream.get_msg("MARKET", 10)).time
+        assert gateway.replica is not None
+        stream = gateway.replica.streams["MARKET"]
+        stream.restart(
+            "expired", stream.log.life.epoch, EVENTS + 8
+        )  # as if it had read them before the mirror was lost
+        before = (await market.jetstream.get_msg("MARKET", EVENTS + 3)).time
         assert before is not None
         assert await asked(gateway, last=3) == (None, cursors[-3:])
-        assert await asked(gateway, since=before.isoformat()) == (None, cursors[10:])
+        assert await asked(gateway, since=before.isoformat()) == (None, cursors[EVENTS + 3 :])
         assert await asked(gateway, cursor=cursors[2]) == (None, cursors[3:])
-        assert await asked(gateway, cursor=cursors[8]) == (None, cursors[9:])
+        assert await asked(gateway, cursor=cursors[EVENTS + 1]) == (None, cursors[EVENTS + 2 :])
         assert await asked(gateway, cursor="earliest") == (None, cursors[1:])
+
+
+async def test_a_mirror_of_a_part_of_the_stream_is_not_read(eu: tuple[Sites, Marketplace, list[str]]) -> None:
+    site, _, cursors = eu
+    async with regional_gateway(site, "eu", **COLD) as gateway, gateway.http as client:
+        await filtered(site, "eu", "market.*.somebody.>")
+        assert await asked(gateway, cursor=cursors[3]) == (None, cursors[4:])
+        assert await asked(gateway, cursor="earliest") == (None, cursors[1:])
+
+        async def is_unready() -> bool:
+            return (await client.get("/readyz")).status_code == 503
+
+        await until(is_unready, what="the gateway does not follow it")

@@ -20,7 +20,7 @@ HIGH = 100
 
 
 def state(first: int, last: int, epoch: str = EPOCH) -> StreamState:
-    return StreamState("MARKET", epoch, first, last, last - first + 1, 1, {})
+    return StreamState("MARKET", epoch, first, last, last - first + 1, 1, {"mirror": {"name": "MARKET"}})
 
 
 @dataclass

@@ -62,11 +62,14 @@ def test_a_filter_takes_what_nats_would(subject: tuple[str, ...], length: int, r
             assert not is_exact(one) or takes(one, one)
 
 
+NOTHING = Batch((), False)
+
+
 @dataclass(frozen=True, slots=True)
 class Copies(Place):
     """A mirror of several copies: who tells its bounds has everything, who answers may lag."""
 
-    answer: Batch
+    answer: Batch = NOTHING
 
     async def same(self, life: Life) -> StreamState:
         return StreamState("MARKET_REPLAY", life.epoch, 1, 100, 100, 3, {})
@@ -77,7 +80,7 @@ class Copies(Place):
 
 def answered_by(*found: str, upto: int | None) -> Copies:
     stored = tuple(Stored(number, subject, b"", {}) for number, subject in enumerate(found, 1))
-    return Copies(Site(), "MARKET_REPLAY", "$JS.API", Batch(stored, False, upto))
+    return Copies(Site(), "MARKET_REPLAY", "$JS.API", answer=Batch(stored, False, upto))
 
 
 async def test_a_set_of_subjects_is_true_of_no_more_than_the_copy_that_answered_had() -> None:
