@@ -7,7 +7,7 @@ Whose the plan is stands in the subject alone, since A2A has no field for it.
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from contracts.events.data import Data, Id
 from contracts.events.moment import Moment
@@ -15,7 +15,21 @@ from contracts.events.moment import Moment
 # Ids that clients and agents make up; no tokens of subjects.
 OwnId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Base64 = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9+/_-]*={0,2}$")]
-Anything = dict[str, Any]
+DEEPEST_JSON = 24
+"""How deep JSON within an event may be nested: what is deeper no A2A client in protobuf's terms can read."""
+
+
+def _not_too_deep(found: Any) -> Any:
+    layer, depth = [found], 0
+    while layer := [one for one in layer if isinstance(one, dict | list)]:
+        depth += 1
+        if depth > DEEPEST_JSON:
+            raise ValueError(f"JSON is nested {DEEPEST_JSON} deep at most")
+        layer = [child for one in layer for child in (one.values() if isinstance(one, dict) else one)]
+    return found
+
+
+Anything = Annotated[dict[str, Any], AfterValidator(_not_too_deep)]
 
 
 class TaskState(StrEnum):
@@ -50,7 +64,7 @@ class Part(Data):
     text: str | None = None
     raw: Base64 | None = None
     url: str | None = None
-    data: Any = None
+    data: Annotated[Any, AfterValidator(_not_too_deep)] = None
     metadata: Anything | None = None
     filename: str | None = None
     mediaType: str | None = None

@@ -213,7 +213,7 @@ class Folds:
         # One of events that are not there would make every append a conflict: the stream says what is true.
         if later is None or not await self._is_true(client, later):
             self._metrics.snapshots.labels("unusable").inc()
-        elif fold.count < later.count and later.last <= (upto or later.last):
+        elif fold.count < later.count and (upto is None or later.last <= upto):
             self._metrics.snapshots.labels("used").inc()
             fold.become(later)
 

@@ -123,6 +123,8 @@ def publish(plan: Plan | None, data: PlanData, *, execution: int | None = None) 
         return Problem(ErrorCode.INVALID_EVENT, f"the plan's contextId is {plan.context_id[:80]!r}")
     if isinstance(data, PlanArtifactUpdated):
         return _with_artifact(plan, data)
+    if isinstance(data, PlanStatusUpdated):
+        data = _without_claims(data)
     ends = isinstance(data, PlanStatusUpdated) and data.status.state.is_terminal
     if plan.events >= MOST_EVENTS and not ends:
         return Problem(ErrorCode.PLAN_FULL, f"a plan has {MOST_EVENTS} events")
@@ -163,6 +165,13 @@ def release(plan: Plan | None, *, execution: int, now: datetime) -> Decision:
     if plan is None or plan.is_over or plan.execution != execution or plan.status.state.takes_input:
         return ()
     return (_status(plan, plan.status.state, now, None, {RELEASED: execution}),)
+
+
+def _without_claims(data: PlanStatusUpdated) -> PlanStatusUpdated:
+    """Which execution a plan has is not for one of them to say, by an agent's own metadata least of all."""
+    told = data.metadata or {}
+    kept = {name: value for name, value in told.items() if name not in (EXECUTION, RELEASED)}
+    return data if len(kept) == len(told) else data.model_copy(update={"metadata": kept or None})
 
 
 def _speaks(plan: Plan | None, execution: int | None) -> Problem | None:

@@ -10,12 +10,12 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 import nats.errors
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from contracts.contract import pointer
 from contracts.cursor import Cursor, InvalidCursor, epoch_is_older
 from contracts.errors import ErrorCode, Problem, Refused
-from contracts.events.plan_v1 import Message, TaskState
+from contracts.events.plan_v1 import Anything, Message, TaskState
 from contracts.planrequests import CancelPlan, GetPlan, ListPlans, PlanAnswer, PlansAnswer, StartPlan
 from contracts.principal import ADMIN, BUYER, NODE, SERVICE, Principal
 from contracts.publishing import derived_id
@@ -36,6 +36,7 @@ from services.plans.worker import tell_cancelled
 
 _MAY_START = frozenset({BUYER, NODE, SERVICE, ADMIN})
 _UNKNOWN = Problem(ErrorCode.NOT_FOUND, "there is no such plan, or it is not yours")
+_METADATA = TypeAdapter[dict[str, Any] | None](Anything | None)
 _READS_AT_ONCE = 32
 _CONNECT_SECONDS = 2.0
 MOST_LISTED = 2000
@@ -57,7 +58,7 @@ class Plans:
         """
         if who.role not in _MAY_START:
             raise Refused(Problem(ErrorCode.FORBIDDEN, f"a {who.role} starts no plans"))
-        message = _message(request.message)
+        message, metadata = _message(request.message), _metadata(request.metadata)
         if message.taskId is not None:
             return await self._go_on(who, message, traceparent)
         plan_id = derived_id("plan", who.sub, message.messageId)
@@ -67,7 +68,7 @@ class Plans:
         found = await self._ledger.view(target)
         if found.state is not None:
             return _answer(found.state, found.cursor)
-        refused = domain.start(None, message=message, execution=0, metadata=request.metadata, now=self._ledger.now())
+        refused = domain.start(None, message=message, execution=0, metadata=metadata, now=self._ledger.now())
         if isinstance(refused, Problem):
             raise Refused(refused)
         execution = await self._noted(who.sub, plan_id, message)
@@ -75,7 +76,7 @@ class Plans:
         change = await self._ledger.change(
             target,
             Cause(f"message:{message.messageId}", traceparent=traceparent),
-            lambda plan: domain.start(plan, message=message, execution=execution, metadata=request.metadata, now=now),
+            lambda plan: domain.start(plan, message=message, execution=execution, metadata=metadata, now=now),
         )
         return _answer(change.state, change.cursor)
 
@@ -249,6 +250,13 @@ def _message(told: object) -> Message:
     if message.role != "ROLE_USER":
         _invalid("/message/role", "must be ROLE_USER")
     return message
+
+
+def _metadata(told: dict[str, Any] | None) -> dict[str, Any] | None:
+    try:
+        return _METADATA.validate_python(told)
+    except ValidationError as error:
+        _invalid("/metadata", error.errors()[0]["msg"])
 
 
 def _invalid(where: str, what: str) -> NoReturn:

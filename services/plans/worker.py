@@ -211,7 +211,7 @@ class Worker:
     async def _execute(self, turn: Turn, plan: Plan, client: Client) -> str:
         context = self._context(turn, plan)
         queue = self._queue.speaking(turn.execution)
-        task = asyncio.create_task(self._executor.execute(context, queue))
+        task = asyncio.create_task(self._carried_out(context, queue))
         self._executing[turn.plan_id] = (context, task)
         try:
             await asyncio.wait([task])
@@ -223,6 +223,13 @@ class Worker:
             self._executing.pop(turn.plan_id, None)
             await queue.close()
         return await self._concluded(turn, task, client)
+
+    async def _carried_out(self, context: PlanContext, queue: A2aEventQueue) -> None:
+        """An agent that wants its process to end ends its plan alone: others execute here, and elsewhere it is next."""
+        try:
+            await self._executor.execute(context, queue)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise RuntimeError(f"the executor raised {type(error).__name__}") from error
 
     async def _concluded(self, turn: Turn, task: "asyncio.Task[None]", client: Client) -> str:
         """What came of it; an executor that stopped in the middle ends its plan, whatever stopped it."""

@@ -1,8 +1,8 @@
 """Executors that do what the plan's own words say, for tests of what executes them.
 
 The text is words: `say N` tells N status updates, `make N` N chunks of an artifact, `pause S` sleeps, `hang` goes on
-only when it is executed again, `ask` waits for input, `fail` raises, `stop` returns in the middle, `problem` tells an
-error and goes on, `die` kills the process; at the end the plan is completed.
+only when it is executed again, `ask` waits for input, `fail` raises, `quit` exits, `stop` returns in the middle,
+`problem` tells an error and goes on, `die` kills the process; at the end the plan is completed.
 """
 
 import asyncio
@@ -64,6 +64,8 @@ def _end(word: str) -> bool:
     """What ends a turn otherwise than it should."""
     if word == "fail":
         raise ValueError("the agent does not know how")
+    if word == "quit":
+        raise SystemExit(3)
     if word == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     return word == "stop"

@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import HTTPConnection, Request
@@ -63,6 +63,14 @@ class SendParams(msgspec.Struct, rename="camel"):
     metadata: dict[str, Any] | None = None
 
 
+class Configuration(msgspec.Struct, rename="camel"):
+    """A2A's SendMessageConfiguration, as far as it is of use here."""
+
+    history_length: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    return_immediately: bool = False
+    task_push_notification_config: Any = None
+
+
 class GetParams(msgspec.Struct, rename="camel"):
     """A2A's GetTaskRequest."""
 
@@ -114,9 +122,10 @@ class Operations:
         sees_nothing = call.principal.role == SERVICE
         if not sees_nothing:
             self._see_all(call)
+        wanted = _configuration(params)
         answer = await self._start(call, params)
-        if sees_nothing or params.configuration.get("returnImmediately") or state_of(answer.task) in _SETTLED:
-            return _told(answer)
+        if sees_nothing or wanted.return_immediately or state_of(answer.task) in _SETTLED:
+            return _shortened(_told(answer), wanted.history_length)
         grant = self._grant(call, str(answer.task["id"]))
         poll = Poll(call.principal, self._replica.new_id(), self._replica.dismiss)
         self._admit(call.principal, poll)
@@ -124,7 +133,7 @@ class Operations:
             await self._settled(call, grant, answer, poll)
         finally:
             poll.end()
-        return _told(await self._ask(call, GetPlan(str(answer.task["id"]), _history_length(params))))
+        return _told(await self._ask(call, GetPlan(str(answer.task["id"]), wanted.history_length)))
 
     async def _settled(self, call: Call, grant: Grant, answer: PlanAnswer, poll: Poll) -> None:
         """Until the plan ends or waits for its client; the caller's patience and the gateway's have an end."""
@@ -224,7 +233,7 @@ class Operations:
         return await self._plans.ask(request, PlanAnswer, call.token, call.traceparent)
 
     async def _start(self, call: Call, params: SendParams) -> PlanAnswer:
-        if params.configuration.get("taskPushNotificationConfig"):
+        if _configuration(params).task_push_notification_config:
             raise failed(Kind.PUSH_NOT_SUPPORTED)
         return await self._ask(call, StartPlan(params.message, params.configuration or None, params.metadata))
 
@@ -244,9 +253,16 @@ def _cursor(text: str) -> Cursor:
         raise failed(Kind.INVALID_PARAMS, "Last-Event-ID is not a cursor") from error
 
 
-def _history_length(params: SendParams) -> int | None:
-    length: object = params.configuration.get("historyLength")
-    return length if isinstance(length, int) else None
+def _configuration(params: SendParams) -> Configuration:
+    found: Configuration = read_params(params.configuration, Configuration)
+    return found
+
+
+def _shortened(task: Body, history_length: int | None) -> Body:
+    history = task.get("history") or []
+    if history_length is None or history_length >= len(history):
+        return task
+    return {**task, "history": history[len(history) - history_length :]}
 
 
 def list_params(found: Mapping[str, Any]) -> ListPlans:

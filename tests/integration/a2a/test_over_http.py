@@ -189,6 +189,27 @@ async def test_push_notifications_in_a_message_are_refused_before_anything_begin
     assert owner not in planner.owners.values()
 
 
+@pytest.mark.parametrize(
+    "configuration", [{"historyLength": -1}, {"historyLength": "x"}, {"returnImmediately": "soon"}], ids=str
+)
+async def test_a_configuration_that_cannot_be_meant_begins_nothing(
+    gateway: Gateway, planner: Planner, configuration: dict[str, object]
+) -> None:
+    caller, before = A2aCaller(gateway, fresh("buyer")), dict(planner.owners)
+    message = {"messageId": fresh("m"), "role": "ROLE_USER", "parts": [{"text": "go"}]}
+    refused = await caller.rpc("SendMessage", {"message": message, "configuration": configuration})
+    assert error_of(refused)[1] == -32602
+    assert planner.owners == before
+
+
+async def test_an_answer_at_once_has_as_much_history_as_was_asked_for(gateway: Gateway, planner: Planner) -> None:
+    caller = A2aCaller(gateway, fresh("buyer"))
+    message = {"messageId": fresh("m"), "role": "ROLE_USER", "parts": [{"text": "go"}]}
+    configuration = {"returnImmediately": True, "historyLength": 0}
+    answer = await caller.rpc("SendMessage", {"message": message, "configuration": configuration})
+    assert answer.json()["result"]["task"].get("history", []) == []
+
+
 async def test_what_the_plans_service_refuses_is_told_as_it_refuses(gateway: Gateway, planner: Planner) -> None:
     owner = fresh("buyer")
     caller = A2aCaller(gateway, owner)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -91,6 +92,27 @@ async def test_an_answer_holds_at_its_cursor_and_any_earlier_one_can_be_asked_fo
     before = str(Cursor("PLANS", epoch, stored[0].sequence - 1))
     begun = await ada.plan(GetPlan(started.task["id"], cursor=before))
     assert (begun.cursor, state_of(begun.task)) == (str(Cursor("PLANS", epoch, stored[0].sequence)), "SUBMITTED")
+
+
+async def test_from_the_streams_very_beginning_a_plan_is_told_as_it_began(ada: Asker) -> None:
+    started = await ada.start("say 1")
+    await ada.ended(started.task["id"])
+    beginning = str(Cursor("PLANS", Cursor.parse(started.cursor).epoch, 0))
+    found = await ada.plan(GetPlan(started.task["id"], cursor=beginning))
+    assert (state_of(found.task), found.cursor, found.gap) == ("SUBMITTED", started.cursor, None)
+
+
+async def test_json_too_deep_for_clients_begins_no_plan(ada: Asker) -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(300):
+        deep = {"a": deep}
+    for asked in (
+        StartPlan(message("say 1", metadata=deep)),
+        StartPlan(message("say 1", parts=[{"data": deep}])),
+        StartPlan(message("say 1"), metadata=deep),
+    ):
+        assert await ada.refused(asked) == "invalid_message"
+    assert (await ada.list()).total_size == 0
 
 
 async def test_a_cursor_that_cannot_be_had_is_answered_with_the_plan_as_it_is_and_a_gap(ada: Asker) -> None:

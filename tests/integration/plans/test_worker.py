@@ -45,7 +45,10 @@ async def kinds_of(client: Client, ada: Asker, plan_id: str) -> list[str]:
     return [one.document["type"] for one in await all_of(client, f"plan.{ada.sub}.{plan_id}", "PLANS")]
 
 
-@pytest.mark.parametrize(("text", "code"), [("say 1 fail", "executor_failed"), ("say 1 stop", "executor_ended")])
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("say 1 fail", "executor_failed"), ("say 1 quit", "executor_failed"), ("say 1 stop", "executor_ended")],
+)
 async def test_an_executor_that_stops_in_the_middle_ends_its_plan_with_an_error_and_a_dead_letter(
     fresh_nats: EmbeddedNats, client: Client, ada: Asker, text: str, code: str
 ) -> None:

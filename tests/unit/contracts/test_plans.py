@@ -9,7 +9,7 @@ import pytest
 from contracts.a2a import ArtifactUpdate, PlanProblem, StatusUpdate, error_as_status, from_stored, is_final
 from contracts.contract import ContractViolation
 from contracts.cursor import Cursor
-from contracts.events.plan_v1 import PlanError, TaskState, TaskStatus
+from contracts.events.plan_v1 import DEEPEST_JSON, PlanError, TaskState, TaskStatus
 from contracts.planrequests import (
     SUBJECTS,
     CancelPlan,
@@ -43,6 +43,26 @@ def test_a_part_is_exactly_one_of_its_four_things(part: dict[str, Any]) -> None:
     message = {"messageId": "m", "role": "ROLE_AGENT", "parts": [part]}
     with pytest.raises(ContractViolation):
         REGISTRY.publication(status(timestamp="2026-11-20T10:00:00Z", message=message))
+
+
+def nested(levels: int) -> Any:
+    found: Any = 1
+    for level in range(levels):
+        found = {"a": found} if level % 2 else [found]
+    return found
+
+
+@pytest.mark.parametrize("where", ["data", "metadata"])
+def test_json_of_an_event_is_as_deep_as_every_client_can_read_and_no_deeper(where: str) -> None:
+    def published(levels: int) -> None:
+        given = {"a": nested(levels - 1)}
+        part = {"data": given} if where == "data" else {"text": "", "metadata": given}
+        message = {"messageId": "m", "role": "ROLE_AGENT", "parts": [part]}
+        REGISTRY.publication(status(timestamp="2026-11-20T10:00:00Z", message=message))
+
+    published(DEEPEST_JSON)
+    with pytest.raises(ContractViolation, match="deep"):
+        published(DEEPEST_JSON + 1)
 
 
 @pytest.mark.parametrize("changed", [{"state": "working"}, {"state": "TASK_STATE_UNSPECIFIED"}, {}])

@@ -94,6 +94,16 @@ def test_an_earlier_execution_is_not_heard_any_more() -> None:
     assert domain.publish(plan, told) == (told,)
 
 
+def test_an_executors_own_metadata_takes_no_plan_over() -> None:
+    plan = begun(1000)
+    told = status(TaskState.WORKING).model_copy(update={"metadata": {"execution": 5000, "released": 1000, "mine": 1}})
+    decided = domain.publish(plan, told, execution=1000)
+    after = folded(decided, plan=plan)
+    assert (after.execution, after.losses, after.released) == (1000, 0, False)
+    assert not isinstance(decided, Problem)
+    assert [one.model_dump()["metadata"] for one in decided] == [{"mine": 1}]
+
+
 def test_a_plan_is_taken_up_again_three_times_and_then_fails() -> None:
     plan = begun(100)
     for number in range(3):
