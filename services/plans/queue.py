@@ -35,6 +35,8 @@ from services.plans.ledger import Ledger
 STREAM = "PLANS"
 _PAGE_EVENTS = 128
 _PAGE_BYTES = 1024 * 1024
+# A page that was asked for when the line broke never comes: asked for again after this.
+_READ_SECONDS = 2.0
 # A wake-up may come before its event can be read: looked for again after this, and then after twice as long.
 _FIRST_PAUSE_SECONDS = 0.002
 # Where nothing wakes us: a wake-up is core NATS and may be lost.
@@ -140,7 +142,7 @@ class A2aSubscription:
             "batch": _PAGE_EVENTS,
             "max_bytes": _PAGE_BYTES,
         }
-        self._take(await direct_get(client, STREAM, query), cursor.epoch)
+        self._take(await direct_get(client, STREAM, query, _READ_SECONDS), cursor.epoch)
 
     def _take(self, batch: Batch, epoch: str) -> None:
         for one in batch.messages:
