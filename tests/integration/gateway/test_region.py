@@ -343,3 +343,17 @@ async def test_a_mirror_of_a_part_of_the_stream_is_not_read(eu: tuple[Sites, Mar
             return (await client.get("/readyz")).status_code == 503
 
         await until(is_unready, what="the gateway does not follow it")
+
+
+async def test_what_the_hub_let_go_while_the_line_was_cut_is_named(eu: tuple[Sites, Marketplace, list[str]]) -> None:
+    site, market, cursors = eu
+    async with site.relay("eu"), regional_gateway(site, "eu", **COLD) as gateway, gateway.websocket(BUYER) as socket:
+        await socket.subscribe(CHANNEL)
+        site.regions["eu"].link.sever()
+        await market.orders(20, buyer=BUYER)
+        await market.purge(keep=5)
+        kept = [await market.cursor(EVENTS + number) for number in range(15, 21)]
+        site.regions["eu"].link.heal()
+        gap = await socket.read(30)
+        assert (gap["op"], gap["reason"], gap["from"], gap["to"]) == ("gap", "expired", cursors[-1], kept[0])
+        assert [(await socket.read(30))["cursor"] for _ in range(5)] == kept[1:]
