@@ -115,12 +115,15 @@ class Headcount:
 
     def surplus(self, sub: str, but: Holder | None = None) -> Holder | None:
         """Who has to go next; None where nobody has to, or one of another replica. `but`: not this one."""
-        if self._here(sub) + self._elsewhere(sub) <= self._limit:
+        here = self._here(sub)
+        if here + self._elsewhere(sub) <= self._limit:
             return None
         candidates = [holder for holder in self.of(sub) if holder is not but]
         if not candidates:
             return None
         first = self._first_to_go(candidates)
+        if here > self._limit:
+            return first  # of this replica's alone no more than that can be among those who stay
         edges = [other.counts[sub][1] for other in self.others.values() if sub in other.counts]
         return first if all(self._goes_before(first.connection_id, edge) for edge in edges) else None
 

@@ -75,6 +75,16 @@ def test_where_the_newest_stay_there_is_always_room_and_the_oldest_of_all_goes()
     assert count.surplus(SUB) is None
 
 
+def test_what_one_replica_alone_has_too_many_of_it_closes_whatever_the_others_have() -> None:
+    count = Headcount(2, Policy.NEWEST)
+    count.hear("other", "eu", {SUB: (9, "0")}, anew=False)
+    first, second, _, _ = (enter(count, name) for name in "1234")
+    for gone in (first, second):
+        assert count.surplus(SUB) is gone
+        gone.refuse(Problem.__new__(Problem))
+    assert count.surplus(SUB) is None  # the other's are older than the two that may stay
+
+
 def test_an_id_with_one_connection_of_many_costs_the_others_nothing() -> None:
     count = Headcount(20, Policy.OLDEST)
     one = enter(count, "1")
