@@ -20,7 +20,7 @@ def another_gateway(context):
 def is_connected(context, name, channel):
     kind = channel.partition(":")[0]
     context.returner = Returner(context.people.id_of(name), f"{kind}:{context.people.id_of(name)}")
-    context.add_cleanup(lambda: context.returner.close())
+    context.add_cleanup(context.returner.close)
     context.returner.come_to(context.leaver.url)
     context.came = []
 
