@@ -1,7 +1,7 @@
 """The reconciler of a region: its mirrors of the hub's streams, and the consumers at the hub that feed them.
 
 Takes one step after another until there is none left (`services.relay.steps`), reading before each what stands.
-While the hub is out of reach nothing is touched: the mirrors serve what they have.
+While the hub is out of reach nothing is touched: the mirrors serve what they have, and are kept from giving up.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from typing import Any
 import nats.errors
 from nats.aio.client import Client
 
-from contracts.topology import StreamSpec, mirror_consumer
+from contracts.topology import StreamSpec, mirror_consumer, mirror_deliver
 from services.chassis.jetstream import (
     NANOSECONDS,
     JetStreamError,
@@ -24,6 +24,7 @@ from services.chassis.jetstream import (
     state_of,
 )
 from services.chassis.telemetry import logger
+from services.relay.patience import reassure
 from services.relay.regionreport import MirrorLook, RegionStreamReport
 from services.relay.steps import Aim, ConsumerState, MirrorJudge, Retention, Seen, Step, is_level, next_step, wrong
 
@@ -94,7 +95,10 @@ class RegionReconciler:
         try:
             for _ in range(_MOST_STEPS):
                 seen = await self._see(aim, report)
-                if seen is None or not await self._take_step(aim, seen, report):
+                if seen is None:
+                    await reassure(self._client, mirror_deliver(aim.region, aim.spec.name))
+                    break
+                if not await self._take_step(aim, seen, report):
                     break
             else:
                 report.wrong.append("it is not yet as declared; the next look goes on")

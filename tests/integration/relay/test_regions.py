@@ -134,6 +134,23 @@ async def test_a_cut_leaves_the_mirror_as_it_is_and_heals_without_making_it_agai
         assert (await request(eu, "STREAM.INFO.MARKET"))["created"] == made
 
 
+async def test_a_mirror_that_is_cut_off_is_kept_from_giving_its_consumer_up(
+    both: Sites, market: Marketplace, eu: Client
+) -> None:
+    async def silent_seconds() -> float:
+        return float((await request(eu, "STREAM.INFO.MARKET"))["mirror"]["active"]) / 1e9
+
+    async with both.relay("eu"):
+        await market.orders(3)
+        await equal(market, eu)
+        both.regions["eu"].link.sever()
+        await asyncio.sleep(3)  # the hub's own heartbeats come every second
+        assert 0 <= await silent_seconds() < 2
+        await market.orders(3)
+        both.regions["eu"].link.heal()
+        await equal(market, eu)
+
+
 async def test_four_relays_at_once_end_with_one_mirror_that_is_fed(
     both: Sites, market: Marketplace, eu: Client
 ) -> None:
