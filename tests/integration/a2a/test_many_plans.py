@@ -3,13 +3,18 @@
 import asyncio
 import json
 import re
+import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from services.local.embedded import EmbeddedNats
 from tests.harness.events import fresh
 from tests.harness.gateway import Gateway, GatewayProcess
 from tests.harness.planner import Planner, artifact, planning, status
+from tests.harness.plans import answering, message, process
+from tests.harness.streams import looking_at
 from tests.harness.tokens import token
 from tests.harness.waiting import until
 
@@ -20,17 +25,23 @@ _AT_ONCE = 100
 async def follow(gateway: Gateway, plan: str, bearing: str, begun: asyncio.Event) -> list[str]:
     """What one follower is told after the task, until its stream closes; over a bare socket, since there are many."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
-    headers = f"host: x\r\nauthorization: Bearer {bearing}\r\na2a-version: 1.0\r\n"
-    writer.write(f"GET /a2a/tasks/{plan}:subscribe HTTP/1.1\r\n{headers}\r\n".encode())
+    writer.write(f"GET /a2a/tasks/{plan}:subscribe HTTP/1.1\r\n{_headers(bearing)}\r\n".encode())
+    told = [update async for update in _updates(reader, begun)]
+    writer.close()
+    return [_said(update) for update in told[1:]]
+
+
+def _headers(bearing: str) -> str:
+    return f"host: x\r\nauthorization: Bearer {bearing}\r\na2a-version: 1.0\r\n"
+
+
+async def _updates(reader: asyncio.StreamReader, begun: asyncio.Event) -> AsyncIterator[dict[str, Any]]:
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200"), head + await reader.read(500)
-    told = []
     while line := await reader.readline():
         if line.startswith(b"data: "):
-            told.append(_said(json.loads(line[6:])))
             begun.set()
-    writer.close()
-    return told[1:]
+            yield json.loads(line[6:])
 
 
 def _said(update: dict[str, Any]) -> str:
@@ -78,20 +89,80 @@ async def test_every_follower_gets_its_plan_and_then_nothing_is_left(nats_server
     owners = [fresh("buyer") for _ in range(plans)]
     bearing = {owner: token(owner, "buyer") for owner in owners}
     # A small log is full at once, so that what grows after it is something else.
-    process = GatewayProcess(nats_server, A2A_LOG_BYTES=str(1024**2))
+    edge = GatewayProcess(nats_server, A2A_LOG_BYTES=str(1024**2))
     try:
-        gateway = await process.start()
+        gateway = await edge.start()
         async with planning(nats_server) as planner:
             sizes = []
             for _ in range(rounds):
                 await one_round(gateway, planner, owners, bearing)
                 await until(lambda: _nothing_left(gateway), seconds=5, what="the followers are gone")
-                sizes.append(_resident_mib(process))
+                sizes.append(_resident_mib(edge))
             print("resident MiB after each round:", sizes)  # what `task endurance` is run for
     finally:
-        process.kill()
+        edge.kill()
     if rounds >= 10:
         assert sizes[-1] - sizes[2] < 2, sizes
+
+
+async def begin_and_follow(gateway: Gateway, bearing: str, waiting: asyncio.Semaphore) -> None:
+    """Begin a plan of 20 events at the plans service and follow it to its end: nothing missing, nothing double."""
+    begun = asyncio.Event()
+    told: list[dict[str, Any]] = []
+
+    async def followed() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+        body = json.dumps({"message": message(f"pause 1 say {EVENTS - 2}")}).encode()
+        head = f"POST /a2a/message:stream HTTP/1.1\r\n{_headers(bearing)}content-length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+        told.extend([update async for update in _updates(reader, begun)])
+        writer.close()
+
+    async with waiting:
+        following, opened = asyncio.create_task(followed()), asyncio.create_task(begun.wait())
+        await asyncio.wait([following, opened], return_when=asyncio.FIRST_COMPLETED)
+        opened.cancel()
+    await following
+    task, *updates = told
+    words = [one["statusUpdate"]["status"]["message"]["parts"][0]["text"] for one in updates]
+    cursors = [int(one["statusUpdate"]["metadata"]["cursor"].rpartition(".")[2]) for one in updates]
+    assert task["task"]["status"]["state"] == "TASK_STATE_SUBMITTED"
+    assert words == [*(f"word {number}" for number in range(EVENTS - 2)), "done"]
+    assert cursors == sorted(set(cursors))
+
+
+@pytest.mark.parametrize(
+    ("plans", "rounds"),
+    [
+        pytest.param(30, 2, id="30 plans"),
+        pytest.param(1000, 10, id="1000 plans", marks=[pytest.mark.endurance, pytest.mark.timeout(1500)]),
+    ],
+)
+async def test_plans_that_are_begun_executed_and_followed_leave_nothing_in_gateway_or_service(
+    fresh_nats: EmbeddedNats, plans: int, rounds: int
+) -> None:
+    bearing = [token(fresh("buyer"), "buyer") for _ in range(plans)]
+    edge = GatewayProcess(fresh_nats.url, A2A_LOG_BYTES=str(1024**2), A2A_CONNECT_RATE="0")
+    service = await process(fresh_nats.url, A2A_PLAN_LEASE_S="15")
+    try:
+        gateway = await edge.start()
+        async with looking_at(fresh_nats.url) as client:
+            await answering(client)
+        sizes = []
+        for _ in range(rounds):
+            waiting, began = asyncio.Semaphore(_AT_ONCE), time.monotonic()
+            await asyncio.gather(*(begin_and_follow(gateway, one, waiting) for one in bearing))
+            seconds = time.monotonic() - began
+            await until(lambda: _nothing_left(gateway), seconds=5, what="the followers are gone")
+            sizes.append((_resident_mib(edge), _mib_of(service.pid)))
+            print(f"{plans} plans in {seconds:.1f} s; gateway, plans: {sizes[-1]} MiB")
+    finally:
+        edge.kill()
+        service.kill()
+        await service.wait()
+    if rounds >= 10:
+        assert sizes[-1][0] - sizes[2][0] < 4, sizes
+        assert sizes[-1][1] - sizes[2][1] < 16, sizes
 
 
 async def _nothing_left(gateway: Gateway) -> bool:
@@ -102,8 +173,12 @@ async def _nothing_left(gateway: Gateway) -> bool:
     return all(float(found[name]) == 0 for name in gauges)
 
 
-def _resident_mib(process: GatewayProcess) -> float:
-    assert process.process is not None
-    with open(f"/proc/{process.process.pid}/status") as lines:
+def _resident_mib(edge: GatewayProcess) -> float:
+    assert edge.process is not None
+    return _mib_of(edge.process.pid)
+
+
+def _mib_of(pid: int) -> float:
+    with open(f"/proc/{pid}/status") as lines:
         (kib,) = re.findall(r"VmRSS:\s+(\d+) kB", lines.read())
     return round(int(kib) / 1024, 1)
