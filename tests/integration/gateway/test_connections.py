@@ -8,7 +8,9 @@ import httpx
 import pytest
 
 from services.gateway.core.eventstream import EventStream
+from services.gateway.core.session import Session
 from services.gateway.transports.takeover import GatewayHttp
+from services.gateway.transports.websocket import WebSocketTransport
 from tests.harness.events import event, fresh
 from tests.harness.gateway import Gateway
 from tests.harness.marketplace import Marketplace
@@ -268,5 +270,20 @@ async def test_what_a_client_held_goes_with_it_and_waits_for_no_collector(gatewa
         gc.enable()
 
 
+@pytest.mark.parametrize("way", ["closed", "aborted"])
+async def test_a_websocket_that_goes_waits_for_no_collector_either(gateway: Gateway, way: str) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with gateway.websocket("b1") as socket:
+            await socket.subscribe("buyer:b1")
+            assert _held(Session) == 1
+            if way == "aborted":
+                socket.raw.transport.abort()
+        await until(lambda: not _held(Session) and not _held(WebSocketTransport), what="nothing is left")
+    finally:
+        gc.enable()
+
+
 def _held(kind: type[object]) -> int:
-    return sum(isinstance(one, kind) for one in gc.get_objects())
+    return sum(issubclass(type(one), kind) for one in gc.get_objects())
