@@ -165,7 +165,7 @@ class WebSocketTransport(SlimProtocol):
         """Gone; everything it held is released now."""
         super().connection_lost(exc)
         self.session.release()
-        # Nothing comes from the transport any more; the session holds its sink, and a ring would wait for the collector.
+        # The transport says no more, and the session holds its sink: a ring would wait for the collector.
         del self.session
         self._rest = self._parser = self._message = None
 
