@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.topology import streams
+from contracts.topology import StreamSpec, canaries, fleet, streams
 from services.chassis.jetstream import ensure, request
 from services.relay.regions import RegionReconciler
 from tests.harness.deployed import Deployment, Server, deployment
@@ -25,6 +25,12 @@ BUYER = "b1"
 MARKET_BYTES = 256 * 1024**2
 
 
+def specs(replicas: int = 1) -> tuple[StreamSpec, ...]:
+    """What a region mirrors."""
+    events = streams(market_max_bytes=MARKET_BYTES, replicas=replicas)
+    return (*events, *fleet(replicas=replicas), *canaries(replicas=replicas))
+
+
 @contextlib.asynccontextmanager
 async def following(deployed: Deployment, name: str) -> AsyncIterator[Gateway]:
     """A region with its relay and its gateway."""
@@ -33,7 +39,7 @@ async def following(deployed: Deployment, name: str) -> AsyncIterator[Gateway]:
     try:
         await server.healthy()
         async with looking_at(server.url) as client:
-            relay = RegionReconciler(client, streams(market_max_bytes=MARKET_BYTES), region=name, hub_domain="hub")
+            relay = RegionReconciler(client, specs(), region=name, hub_domain="hub")
 
             async def is_made() -> bool:
                 return all(report.is_as_declared for report in await relay.round())
@@ -86,7 +92,7 @@ async def test_the_streams_leader_killed_under_load_loses_nothing_in_any_region(
         for server in deployed.hub.values():
             await server.healthy()
         market = Marketplace(await stack.enter_async_context(looking_at(deployed.hub["hub-1"].url)))
-        await ensure(market.client, streams(market_max_bytes=MARKET_BYTES, replicas=3))
+        await ensure(market.client, specs(replicas=3))
         gateways = {name: await stack.enter_async_context(following(deployed, name)) for name in REGIONS}
         seen = {name: Witness(BUYER) for name in REGIONS}
 
