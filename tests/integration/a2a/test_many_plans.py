@@ -172,7 +172,8 @@ async def test_plans_that_are_begun_executed_and_followed_leave_nothing_in_gatew
         service.kill()
         await service.wait()
     if rounds >= 10:
-        assert sizes[-1][0] - sizes[2][0] < 4, sizes
+        # Followers that come late read below this small log, and the pages they read stay: 32 MiB of them at most.
+        assert sizes[-1][0] - sizes[2][0] < 32 + 12, sizes
         assert sizes[-1][1] - sizes[2][1] < 16, sizes
 
 
