@@ -21,6 +21,7 @@ Feature: A gateway that leaves
   Scenario: Who is told twice to leave leaves at once
     Given the other gateway would take a minute to leave
     When the other gateway is told to leave
-    And the other gateway is told to leave
+    Then the other gateway is ready no more
+    When the other gateway is told to leave
     Then ada is closed there with 4200
     And the other gateway has ended well

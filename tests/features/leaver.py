@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import httpx
@@ -28,9 +29,14 @@ class Leaver:
         assert self._process.process is not None
         self._process.process.terminate()
 
-    def is_ready(self) -> bool:
-        """What a balancer asks."""
-        return httpx.get(f"{self.url}/readyz", timeout=WAIT_SECONDS).status_code == 200
+    def has_become_unready(self) -> bool:
+        """What a balancer finds out soon: a signal takes a moment, and a second one before it would be the same."""
+        patience = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < patience:
+            if httpx.get(f"{self.url}/readyz", timeout=WAIT_SECONDS).status_code == 503:
+                return True
+            time.sleep(0.02)
+        return False
 
     def exit_code(self) -> int:
         """Once it has ended."""

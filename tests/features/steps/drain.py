@@ -39,7 +39,7 @@ def leaves(context):
 
 @then("the other gateway is ready no more")
 def is_unready(context):
-    assert not context.leaver.is_ready()
+    assert context.leaver.has_become_unready()
 
 
 @when("an event comes for {name:w}")
