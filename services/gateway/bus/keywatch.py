@@ -17,6 +17,7 @@ from nats.aio.subscription import Subscription
 
 from contracts.topology import BUCKET_SUBJECTS
 from services.chassis import jetstream
+from services.gateway.bus.control import read_control
 from services.gateway.bus.parser import parser_of
 from services.gateway.bus.site import Site
 
@@ -142,14 +143,12 @@ class KeyWatch:
             self._all_seen()
 
     def _control(self, reply: bytes, headers: bytes) -> None:
-        told = dict(line.split(b": ", 1) for line in headers.split(b"\r\n")[1:] if b": " in line)
-        for answer in (reply, told.get(b"Nats-Consumer-Stalled")):
-            if answer:
-                self._answers.append(answer.decode())
-                self._wake.set()
-        delivered = told.get(b"Nats-Last-Consumer")
-        if delivered is not None and int(delivered) != self._count:
-            self._break(f"{int(delivered)} were delivered, {self._count} came")
+        told = read_control(reply, headers)
+        if told.answers:
+            self._answers.extend(told.answers)
+            self._wake.set()
+        if told.delivered is not None and told.delivered != self._count:
+            self._break(f"{told.delivered} were delivered, {self._count} came")
 
     def _break(self, why: str) -> None:
         self._fault = why
