@@ -1,7 +1,8 @@
 """Valid CloudEvents of every registered type, with fresh ids unless a test names its own."""
 
 import uuid
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from contracts.contract import Contract
@@ -10,6 +11,8 @@ from contracts.registry import REGISTRY
 TYPES = tuple(dict.fromkeys(contract.type for contract in REGISTRY))
 # The shortest deal there is, in its order.
 STORY = ("INTENT_CREATED", "QUOTE_RECEIVED", "NEGOTIATION_STARTED", "ORDER_CREATED", "PAYMENT_SUCCEEDED")
+# Until when something stands; an example's day passes, an event of today still stands tomorrow.
+_DEADLINES = frozenset({"expires_at", "valid_until", "due_at"})
 
 
 def fresh(prefix: str) -> str:
@@ -33,7 +36,7 @@ def event(
     members of the payload and of the envelope afterwards, to make an event that does not fit.
     """
     contract = _contract(kind, version)
-    payload = dict(contract.example)
+    payload = _standing(contract.example)
     for name in payload:
         if name.endswith("_id"):
             payload[name] = ids.pop(name.removesuffix("_id"), None) or fresh(name.removesuffix("_id"))
@@ -51,6 +54,15 @@ def event(
         "schemaversion": contract.version,
         "data": {**payload, **(data or {})},
         **(attributes or {}),
+    }
+
+
+def _standing(example: Mapping[str, Any]) -> dict[str, Any]:
+    """The example, its deadlines a day from now."""
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return {
+        name: tomorrow if name in _DEADLINES else _standing(value) if isinstance(value, Mapping) else value
+        for name, value in example.items()
     }
 
 
