@@ -16,6 +16,8 @@ CONTENT_TYPE = "application/cloudevents+json"
 BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
 MESSAGE_ID = "Nats-Msg-Id"
 _LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+# As numbers: bytes are asked for a number an order of magnitude faster than for bytes.
+_LF, _CR = b"\n\r"
 
 
 class NotAnEvent(ContractError):
@@ -23,23 +25,19 @@ class NotAnEvent(ContractError):
 
 
 class _TopLevel(msgspec.Struct, gc=False):
+    # As they come: a member of another kind makes it no other event. Members that are not named here are skipped
+    # over, which proves that they are JSON.
     type: object = None
     final: object = None
-    data: msgspec.Raw = msgspec.Raw()
 
 
 _decode = msgspec.json.Decoder(_TopLevel).decode
 
 
-class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """What the gateway needs to know of an event."""
-
-    # None where the event bears none: it is delivered, and no type filter matches it.
-    type: str | None
-    # Whether it is a plan's last event.
-    final: bool
-    # The event on one line, ready to be spliced into a frame.
-    payload: bytes
+# What the gateway needs to know of an event: its type, None where it bears none (it is delivered, and no type filter
+# matches it); whether it is a plan's last event; the event on one line, ready to be spliced into a frame. A plain
+# tuple, for one is made for each event.
+Envelope = tuple[str | None, bool, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +70,10 @@ def read(payload: bytes) -> Envelope:
             payload.decode()  # msgspec skips over strings it does not return without judging their bytes
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotAnEvent(f"not one JSON object in UTF-8: {error}") from error
-    if b"\n" in payload or b"\r" in payload:
+    if _LF in payload or _CR in payload:
         # Legal JSON holds a bare line break between tokens only, so a space in its place changes nothing.
         payload = payload.translate(_LINE_BREAKS)
-    kind = top.type if isinstance(top.type, str) and "\n" not in top.type and "\r" not in top.type else None
-    return Envelope(kind, top.final is True, payload)
+    kind = top.type
+    if not isinstance(kind, str) or "\n" in kind or "\r" in kind:
+        kind = None
+    return kind, top.final is True, payload

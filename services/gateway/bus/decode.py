@@ -31,16 +31,16 @@ class Decoder:
         try:
             if keys is None:
                 keys = self._remember(subject)
-            read = envelope.read(payload)
+            kind, final, line = envelope.read(payload)
         except (InvalidSubject, envelope.NotAnEvent) as error:
             self._tally.not_events += 1
             self._log.warning(
                 "not_an_event", stream=self._stream, sequence=sequence, subject=subject, error=str(error)[:200]
             )
             return None
-        if read.final:  # nothing follows on this subject
+        if final:  # nothing follows on this subject
             self._keys.pop(subject, None)
-        return Entry(life, sequence, time_ns, keys, read.type, read.final, read.payload)
+        return Entry(life, sequence, time_ns, keys, kind, final, line)
 
     def _remember(self, subject: str) -> tuple[str, ...]:
         if len(self._keys) >= _CACHED_SUBJECTS:

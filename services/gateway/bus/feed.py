@@ -25,7 +25,7 @@ from services.chassis.prefix import LOCAL_API
 from services.chassis.tasks import is_wanted
 from services.gateway.bus.control import read_control
 from services.gateway.bus.decode import Decoder
-from services.gateway.bus.parser import parser_of
+from services.gateway.bus.parser import number, parser_of
 from services.gateway.bus.place import Place, is_whole
 from services.gateway.bus.site import NotConnected, Site
 from services.gateway.core.log import Entry
@@ -177,7 +177,7 @@ class _Consumer:
         self._client = client
         self._hub = hub
         self._stream = stream
-        self._decoder = decoder
+        self._decode = decoder.entry
         self._tally = tally
         self._loop = asyncio.get_running_loop()
         self._name = ""
@@ -304,21 +304,23 @@ class _Consumer:
         # <domain>.<account> before the stream.
         tokens = reply.split(b".")
         offset = 0 if len(tokens) == 9 else 2
-        sequence, count, time_ns = int(tokens[offset + 5]), int(tokens[offset + 6]), int(tokens[offset + 7])
-        if count != self._count + 1 or sequence <= self._high:
-            self._break(f"delivery {self._count + 1} after {self._high} is missing, got {count}, {sequence}")
+        sequence, count, time_ns = number(tokens[offset + 5]), number(tokens[offset + 6]), number(tokens[offset + 7])
+        high = self._high
+        if count != self._count + 1 or sequence <= high:
+            self._break(f"delivery {self._count + 1} after {high} is missing, got {count}, {sequence}")
             return
-        if sequence != self._high + 1:
-            self._doubt = self._high if self._doubt is None else self._doubt
+        if sequence != high + 1:
+            self._doubt = high if self._doubt is None else self._doubt
             self._doubts += 1
             self._wake.set()
         self._count = count
         self._high = sequence
-        entry = self._decoder.entry(self._stream.log.life, sequence, time_ns, subject.decode(errors="replace"), payload)
+        entry = self._decode(self._stream.log.life, sequence, time_ns, subject.decode(errors="replace"), payload)
+        batch = self._batch
         if entry is not None:
-            self._batch.append(entry)
+            batch.append(entry)
             self._batch_bytes += len(payload)
-        if len(self._batch) >= _BATCH_EVENTS or self._batch_bytes >= _BATCH_BYTES:
+        if len(batch) >= _BATCH_EVENTS or self._batch_bytes >= _BATCH_BYTES:
             self._flush()
         elif not self._flush_is_due:
             self._flush_is_due = True

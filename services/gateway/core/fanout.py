@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec import Struct
 
 from contracts.channels import channel_of
-from services.gateway.core.log import Entry
+from services.gateway.core.log import Entry, frames_of
 
 if TYPE_CHECKING:
     from services.gateway.core.subscription import Reader, Subscription
@@ -21,6 +21,8 @@ Name = TypeVar("Name")
 
 # How much a connection is given of a channel in one step, before others have their turn.
 STEP_BYTES = 64 * 1024
+# Sets of keys whose groups are remembered. Emptied when full.
+_MOST_MET = 16_384
 
 
 class Part(Struct, eq=False, gc=False):
@@ -30,6 +32,8 @@ class Part(Struct, eq=False, gc=False):
     entries: list[Entry]
     # Bytes of the events, as far as they were counted.
     size: int = 0
+    # Whether all who get these events get them with this part: then nobody asks for their single frames.
+    is_for_all: bool = False
     _frames: bytes | None = None
     _blocks: bytes | None = None
 
@@ -37,7 +41,10 @@ class Part(Struct, eq=False, gc=False):
     def frames(self) -> bytes:
         """All of them as WebSocket frames."""
         if self._frames is None:
-            self._frames = b"".join([entry.frame(self.channel) for entry in self.entries])
+            if self.is_for_all:
+                self._frames = frames_of(self.channel, self.entries)
+            else:
+                self._frames = b"".join([entry.frame(self.channel) for entry in self.entries])
         return self._frames
 
     @property
@@ -89,6 +96,9 @@ class Fanout:
         self._filtered: dict[str, dict[frozenset[str], _Group]] = {}
         # By channel: the keys under which it is narrowed; signals go to a channel, whatever its keys are.
         self._narrowed: dict[str, tuple[str, ...]] = {}
+        # The keys of an event -> the groups in `_all` that get it. The events of an aggregate share their keys, so
+        # each event after the first is one look-up; forgotten whenever a group comes or goes.
+        self._met: dict[tuple[str, ...], list[_Group]] = {}
 
     def __len__(self) -> int:
         return len(self._all.keys() | self._filtered.keys())
@@ -100,6 +110,7 @@ class Fanout:
             group = _Group(channel)
             if types is None:
                 self._all[key] = group
+                self._met.clear()
             else:
                 self._filtered.setdefault(key, {})[types] = group
         group.members[subscription] = None
@@ -112,6 +123,8 @@ class Fanout:
         """Nothing more for `subscription`; harmless where it had not joined."""
         if types is None:
             _leave(self._all, key, subscription)
+            if key not in self._all:
+                self._met.clear()
         elif (by_types := self._filtered.get(key)) is not None:
             _leave(by_types, types, subscription)
             if not by_types:
@@ -156,23 +169,33 @@ class Fanout:
 
     def _touched(self, batch: Sequence[Entry], start: int) -> tuple[dict[_Group, Part], int]:
         found: dict[_Group, Part] = {}
-        whole = self._all
+        met, is_full = self._met, False
         for place in range(start, len(batch)):
-            entry, largest = batch[place], 0
-            groups = [group for key in entry.keys if (group := whole.get(key)) is not None]
+            entry = batch[place]
+            groups = met.get(entry.keys)
+            if groups is None:
+                groups = self._meet(entry.keys)
             if self._filtered:
-                groups += self._picked(entry)
+                groups = [*groups, *self._picked(entry)]
+            size = len(entry.payload)
             for group in groups:
                 part = found.get(group)
                 if part is None:
-                    part = found[group] = Part(group.channel, [entry])
+                    part = found[group] = Part(group.channel, [entry], size, True)
                 else:
                     part.entries.append(entry)
-                part.size += len(entry.payload)
-                largest = max(largest, part.size)
-            if largest >= STEP_BYTES:
+                    part.size += size
+                if part.size >= STEP_BYTES:
+                    is_full = True
+            if is_full:
                 return found, place + 1
         return found, len(batch)
+
+    def _meet(self, keys: tuple[str, ...]) -> list[_Group]:
+        if len(self._met) >= _MOST_MET:
+            self._met.clear()
+        groups = self._met[keys] = [group for key in keys if (group := self._all.get(key)) is not None]
+        return groups
 
     def _picked(self, entry: Entry) -> "list[_Group]":
         """The groups whose filter takes the entry."""

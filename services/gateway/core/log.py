@@ -8,6 +8,7 @@ live, catch-up and replay differ only in where a page comes from (DESIGN, the id
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
+from struct import Struct as Layout
 
 from msgspec import Struct
 
@@ -21,8 +22,10 @@ PAGE_BYTES = 256 * 1024
 # What an entry costs beside its payload: the object, its keys, its place in the page.
 _ENTRY_BYTES = 400
 
-# What stands between the cursor and the event in an event message.
-_INFIX = b'","event":'
+# A text frame's header where its length takes 16 bits, as of most events (RFC 6455 §5.2).
+_HEADER = Layout(">HH").pack
+_TEXT = 0x817E
+_SHORT, _LONG = 126, 65536
 
 _sequence = attrgetter("sequence")
 
@@ -112,9 +115,7 @@ class Entry(Struct, eq=False, gc=False):
         return frame
 
     def _make(self, channel: str) -> bytes:
-        prefix, cursor, payload = event_prefix(channel), b"%b%d" % (self.life.prefix, self.sequence), self.payload
-        header = text_header(len(prefix) + len(cursor) + len(_INFIX) + len(payload) + 1)
-        frame = b"".join((header, prefix, cursor, _INFIX, payload, b"}"))
+        frame = frames_of(channel, (self,))
         self._count(frame)
         return frame
 
@@ -129,6 +130,19 @@ class Entry(Struct, eq=False, gc=False):
     def _count(self, made: bytes) -> None:
         if self.meter is not None:
             self.meter.add(len(made))
+
+
+def frames_of(channel: str, entries: Sequence[Entry]) -> bytes:
+    """The WebSocket frames of events on `channel`, all of the same life."""
+    prefix = event_prefix(channel) + entries[0].life.prefix
+    pieces: list[bytes] = []
+    add = pieces.append
+    for entry in entries:
+        message = b'%b%d","event":%b}' % (prefix, entry.sequence, entry.payload)
+        size = len(message)
+        add(_HEADER(_TEXT, size) if _SHORT <= size < _LONG else text_header(size))
+        add(message)
+    return b"".join(pieces)
 
 
 class Page:

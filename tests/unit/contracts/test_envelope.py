@@ -65,41 +65,41 @@ def strict_object(payload: bytes) -> dict[str, Any] | None:
 def test_an_event_is_what_a_strict_parser_takes_for_an_object(payload: bytes) -> None:
     expected = strict_object(payload)
     try:
-        found = read(payload)
+        _, _, line = read(payload)
     except NotAnEvent:
         assert expected is None
         return
     assert expected is not None
-    assert json.loads(found.payload) == expected
+    assert json.loads(line) == expected
 
 
 @given(PAYLOADS)
 def test_what_is_handed_on_is_one_line_and_says_the_same(payload: bytes) -> None:
     try:
-        found = read(payload)
+        _, _, line = read(payload)
     except NotAnEvent:
         return
-    assert b"\n" not in found.payload
-    assert b"\r" not in found.payload
-    assert json.loads(found.payload) == json.loads(payload)
+    assert b"\n" not in line
+    assert b"\r" not in line
+    assert json.loads(line) == json.loads(payload)
 
 
 @given(DOCUMENTS)
 def test_type_and_final_are_read_only_where_they_are_what_they_should_be(document: dict[str, Any]) -> None:
-    found = read(json.dumps(document).encode())
+    found, final, _ = read(json.dumps(document).encode())
     kind = document.get("type")
     # A line break in a type would end the SSE line that bears it.
     bears = isinstance(kind, str) and "\n" not in kind and "\r" not in kind
-    assert found.type == (kind if bears else None)
-    assert found.final is (document.get("final") is True)
+    assert found == (kind if bears else None)
+    assert final is (document.get("final") is True)
 
 
 def test_a_pretty_printed_event_becomes_one_line() -> None:
     payload = json.dumps({"type": "PLAN_ERROR", "final": True, "data": {"note": "a\nb"}}, indent=2).encode()
-    found = read(payload.replace(b"\n", b"\r\n"))
-    assert (found.type, found.final) == ("PLAN_ERROR", True)
-    assert b"\n" not in found.payload
-    assert json.loads(found.payload)["data"]["note"] == "a\nb"
+    kind, final, line = read(payload.replace(b"\n", b"\r\n"))
+    assert (kind, final) == ("PLAN_ERROR", True)
+    assert b"\n" not in line
+    assert json.loads(line)["data"]["note"] == "a\nb"
 
 
 def test_bytes_that_are_not_utf8_are_refused_deep_inside_data() -> None:
@@ -116,7 +116,7 @@ def test_an_event_nested_beyond_reason_is_refused() -> None:
 def test_the_largest_event_passes_and_one_byte_more_does_not() -> None:
     largest = b'{"data":"' + b"x" * (LARGEST_EVENT_BYTES - 11) + b'"}'
     assert len(largest) == LARGEST_EVENT_BYTES
-    assert read(largest).payload == largest
+    assert read(largest) == (None, False, largest)
     with pytest.raises(NotAnEvent, match="more than"):
         read(largest + b" ")
 

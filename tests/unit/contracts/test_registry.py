@@ -37,7 +37,7 @@ def test_every_type_of_event_is_stored_as_it_came(kind: str) -> None:
     assert publication.subject == document["subject"]
     assert publication.headers == {"Nats-Msg-Id": document["id"]}
     assert publication.stream == ("PLANS" if kind.startswith("PLAN_") else "MARKET")
-    assert read(publication.payload).type == kind
+    assert read(publication.payload)[0] == kind
 
 
 def test_a_whole_deal_shares_its_intent() -> None:

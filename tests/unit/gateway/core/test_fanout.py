@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,6 +102,43 @@ def test_the_bytes_of_a_part_are_made_once_for_all_who_get_it() -> None:
     assert part.frames is part.frames
     assert part.blocks is part.blocks
     assert part.frames == b"".join(entry.frame("order:o1") for entry in part.entries)
+
+
+def test_the_bytes_that_all_get_are_not_kept_with_each_event() -> None:
+    world = World()
+    client = Recorder(world)
+    client.begin("order:o1")
+    [stored] = world.publish(order("o1"))
+    stream = world.market.stream
+    entry = stored.entry(LIFE)
+    parts, _ = stream.fanout.due([entry])
+    assert next(iter(parts.values()))[0].frames.endswith(entry.payload + b"}")
+    assert entry._frame == b""
+
+
+@pytest.mark.parametrize("size", [2, 30, 60_000, 70_000])
+def test_a_part_is_its_entries_frames_one_after_the_other(size: int) -> None:
+    entries = [Entry(LIFE, sequence, 0, (), None, False, b"x" * (size + sequence)) for sequence in (1, 2)]
+    frames = b"".join(entry.frame("order:o1") for entry in entries)
+    assert Part("order:o1", entries, is_for_all=True).frames == Part("order:o1", entries).frames == frames
+
+
+def test_an_event_meets_whoever_is_there_when_it_comes() -> None:
+    world = World()
+    first, second = Recorder(world), Recorder(world)
+
+    def met() -> set[object]:
+        [stored] = world.publish(order("o1"))
+        readers, _ = world.market.stream.fanout.due([stored.entry(LIFE)])
+        return {reader.connection for reader in readers}
+
+    assert met() == set()
+    first.begin("order:o1")
+    assert met() == {first}
+    second.begin("buyer:b")
+    assert met() == {first, second}
+    first.release()
+    assert met() == {second}
 
 
 def test_a_part_joins_its_entries_in_order() -> None:
