@@ -95,9 +95,11 @@ class Client:
                 assert message["op"] != "gap"
 
 
-async def publish(market: Marketplace, buyers: list[str], published: dict[str, list[str]], seconds: float) -> None:
-    """Events without a pause, to each in turn."""
-    for buyer in itertools.cycle(buyers):
+async def publish(market: Marketplace, published: dict[str, list[str]], seconds: float, ending: asyncio.Event) -> None:
+    """Events without a pause, to each in turn, until it is told to end; cancelled it could not say what is stored."""
+    for buyer in itertools.cycle(list(published)):
+        if ending.is_set():
+            return
         document = event("ORDER_CREATED", buyer=buyer, order=fresh("order"))
         await market.publish(document)
         published[buyer].append(document["id"])
@@ -125,7 +127,9 @@ async def roll(nats_url: str, replicas: int, clients: int, spread: float) -> lis
             everybody = [Client(buyer, balancer) for buyer in published]
             running += [tasks.create_task(client.run()) for client in everybody]
             await until(lambda: all(client.returns for client in everybody), seconds=60)
-            running.append(tasks.create_task(publish(market, list(published), published, 0.01)))
+            ending = asyncio.Event()
+            publishing = tasks.create_task(publish(market, published, 0.01, ending))
+            running.append(publishing)
             for process in processes:
                 begun = time.monotonic() + _GRACE
                 assert await process.stop(spread + 30) == 0
@@ -133,7 +137,8 @@ async def roll(nats_url: str, replicas: int, clients: int, spread: float) -> lis
                 shares.append(busiest(returns, begun, spread))
                 await process.start()
                 await until(lambda: len(balancer.ready) == replicas, seconds=20)
-            running.pop().cancel()
+            ending.set()
+            await publishing
 
             def complete() -> bool:
                 return all(len(client.events) >= len(published[client.buyer]) for client in everybody)
