@@ -111,6 +111,7 @@ async def connect(url: str, *, name: str, log: BoundLogger, domain: str = "") ->
             error_cb=on_error,
             disconnected_cb=on_disconnect,
             reconnected_cb=on_reconnect,
+            allow_reconnect=False,
             max_reconnect_attempts=1,
             reconnect_time_wait=0.25,  # type: ignore[arg-type]  # annotated as int, slept as seconds
             connect_timeout=2,
@@ -120,8 +121,13 @@ async def connect(url: str, *, name: str, log: BoundLogger, domain: str = "") ->
         )
     except nats.errors.NoServersError as error:
         raise (failures or [error])[-1] from error
-    # Not given above: with it, a first connect to a server that is away would try for ever and never return.
-    client.options["max_reconnect_attempts"] = -1
+    except (OSError, nats.errors.Error):
+        if client._transport is not None:
+            client._transport.close()  # type: ignore[no-untyped-call]
+        raise
+    # Not given above: with it, a first connect to a server that is away would try for ever and never return; so would
+    # one whose TLS handshake failed, since nats-py waits for what was never open to be closed before it tries again.
+    client.options |= {"allow_reconnect": True, "max_reconnect_attempts": -1}
     return client
 
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import ssl
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import nats.errors
@@ -27,6 +29,7 @@ from services.chassis.jetstream import (
     sync_interval,
 )
 from services.local.embedded import EmbeddedNats, free_port
+from tests.harness.certificates import make_certificates
 from tests.harness.waiting import until
 
 SPECS = streams(market_max_bytes=64 * 1024**2)
@@ -198,6 +201,28 @@ async def test_connecting_to_nothing_fails_soon_with_the_reason() -> None:
     with pytest.raises(OSError, match=r"(?i)connect"):
         await connect(f"nats://127.0.0.1:{free_port()}", name="test", log=log)  # type: ignore[arg-type]
     assert log.lines == []
+
+
+async def test_a_server_whose_certificate_is_not_trusted_is_refused_with_the_reason(
+    make_nats: Callable[..., EmbeddedNats], tmp_path: Path
+) -> None:
+    made = make_certificates(tmp_path / "certificates")
+    server = make_nats(server_options=f'tls {{ cert_file: "{made.certificate}", key_file: "{made.key}" }}').start()
+    async with asyncio.timeout(10):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await connect(server.url.replace("nats:", "tls:"), name="test", log=Log())  # type: ignore[arg-type]
+
+
+async def test_a_server_that_goes_in_the_middle_of_the_handshake_is_an_error_soon() -> None:
+    async def greet_and_go(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"tls_required":true,"max_payload":1048576}\r\n')
+        await reader.read(1)
+        writer.transport.abort()
+
+    async with await asyncio.start_server(greet_and_go, "127.0.0.1", 0) as listener, asyncio.timeout(10):
+        port = listener.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionError):
+            await connect(f"tls://127.0.0.1:{port}", name="test", log=Log())  # type: ignore[arg-type]
 
 
 async def test_a_connection_outlives_a_server_that_is_away_for_many_attempts(fresh_nats: EmbeddedNats) -> None:
