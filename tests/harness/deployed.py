@@ -16,7 +16,7 @@ from tests.harness.waiting import until
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "nats"
 HUBS = ("hub-1", "hub-2", "hub-3")
-_PASSWORD = "a-password-of-the-tests"
+PASSWORD = "a-password-of-the-tests"
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where services connect."""
-        return f"tls://services:{_PASSWORD}@127.0.0.1:{self.port}"
+        return f"tls://services:{PASSWORD}@127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Start; it is healthy some time later."""
@@ -86,7 +86,7 @@ class Deployment:
 
     def region(self, name: str, leaf_ports: Sequence[int] | None = None) -> Server:
         """A region's server, not started; it reaches the hub on these ports of 127.0.0.1."""
-        urls = [f"tls://region:{_PASSWORD}@127.0.0.1:{port}" for port in leaf_ports or self.leaf_ports]
+        urls = [f"tls://region:{PASSWORD}@127.0.0.1:{port}" for port in leaf_ports or self.leaf_ports]
         told = {"NATS_REGION": _text(name), "NATS_HUB_URLS": json.dumps(urls)}
         return _server(self.folder, name, FOLDER / "region.conf", self.certificates, told)
 
@@ -103,7 +103,7 @@ def deployment(folder: Path) -> Iterator[Deployment]:
             "NATS_CLUSTER_LISTEN": _text(f"127.0.0.1:{routes[name]}"),
             "NATS_CLUSTER_ROUTES": json.dumps([f"tls://127.0.0.1:{port}" for port in routes.values()]),
             "NATS_LEAF_LISTEN": _text(f"127.0.0.1:{leaves[name]}"),
-            "NATS_REGION_PASSWORD": _text(_PASSWORD),
+            "NATS_REGION_PASSWORD": _text(PASSWORD),
         }
         servers[name] = _server(folder, name, FOLDER / f"{name}.conf", certificates, told)
     try:
@@ -125,8 +125,8 @@ def _server(folder: Path, name: str, config: Path, certificates: Certificates, t
         "NATS_CERT_FILE": _text(str(certificates.certificate)),
         "NATS_KEY_FILE": _text(str(certificates.key)),
         "NATS_CA_FILE": _text(str(certificates.authority)),
-        "NATS_SERVICES_PASSWORD": _text(_PASSWORD),
-        "NATS_ADMIN_PASSWORD": _text(_PASSWORD),
+        "NATS_SERVICES_PASSWORD": _text(PASSWORD),
+        "NATS_ADMIN_PASSWORD": _text(PASSWORD),
         **told,
     }
     return Server(name, config, environment, port, monitor_port, folder / f"{name}.log")

@@ -1,5 +1,7 @@
 """deploy/nats, run as it is: a hub of three servers and a region, over TLS, with accounts."""
 
+import contextlib
+import json
 import os
 import re
 import subprocess
@@ -9,11 +11,12 @@ import nats.errors
 import pytest
 
 from contracts.topology import streams
-from services.chassis.jetstream import JetStreamError, StreamMissing, ensure, request, state
-from services.local.embedded import find_binary
+from services.chassis.jetstream import JetStreamError, StreamMissing, connect, ensure, request, state
+from services.chassis.telemetry import logger
+from services.local.embedded import find_binary, free_port
 from services.relay.regions import RegionReconciler
 from tests.harness.certificates import make_certificates
-from tests.harness.deployed import FOLDER, HUBS, deployment
+from tests.harness.deployed import FOLDER, HUBS, PASSWORD, Deployment, Server, deployment
 from tests.harness.streams import looking_at
 from tests.harness.waiting import until
 
@@ -76,6 +79,53 @@ async def test_a_region_follows_a_hub_of_three_over_tls_and_cannot_change_its_st
                     await state(eu, "MARKET_REPLAY")
         finally:
             region.kill()
+
+
+def bare_leaf(deployed: Deployment, folder: Path) -> Server:
+    """A leaf of the hub's that somebody made with the region's password, without a JetStream of its own."""
+    port, monitor_port = free_port(), free_port()
+    urls = [f"tls://region:{PASSWORD}@127.0.0.1:{port}" for port in deployed.leaf_ports]
+    config = folder / "bare.conf"
+    config.write_text(
+        f'listen: "127.0.0.1:{port}"\nhttp: "127.0.0.1:{monitor_port}"\n'
+        f"leafnodes {{ remotes: [ {{ urls: {json.dumps(urls)}, "
+        f'tls {{ ca_file: "{deployed.certificates.authority}" }} }} ] }}\n'
+    )
+    return Server("bare", config, {}, port, monitor_port, folder / "bare.log")
+
+
+@pytest.mark.timeout(180)
+async def test_who_has_the_password_of_a_region_can_empty_no_stream_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with deployment(tmp_path) as deployed:
+        monkeypatch.setenv("SSL_CERT_FILE", str(deployed.certificates.authority))
+        for server in deployed.hub.values():
+            await server.healthy()
+        first = deployed.hub["hub-1"]
+        with pytest.raises(nats.errors.Error, match="Authorization"):
+            await connect(first.url.replace("services:", "region:"), name="test", log=logger("test"))
+        leaf = bare_leaf(deployed, tmp_path)
+        leaf.start()
+        try:
+            await leaf.healthy()
+            async with looking_at(first.url) as hub, looking_at(f"nats://127.0.0.1:{leaf.port}") as bare:
+                await ensure(hub, SPECS)
+                await hub.request("market.i.b.n.order.o", b"{}", timeout=5)
+
+                async def is_linked() -> bool:
+                    with contextlib.suppress(nats.errors.Error):
+                        return (await state(bare, "MARKET", api="$JS.hub.API")).messages == 1
+                    return False
+
+                await until(is_linked, seconds=30, what="the hub answers the leaf")
+                for api in ("$JS.API", "$JS.hub.API"):
+                    for what in ("STREAM.PURGE", "STREAM.DELETE", "STREAM.LEADER.STEPDOWN"):
+                        with pytest.raises(nats.errors.Error):
+                            await request(bare, f"{what}.MARKET", api=api, seconds=1)
+                assert (await state(hub, "MARKET")).messages == 1
+        finally:
+            leaf.kill()
 
 
 @pytest.mark.timeout(180)
