@@ -26,7 +26,12 @@ class RegionMetrics:
             "as_declared", "1 where the mirror is there and nothing is wrong with it, 0 where not"
         )
         self._linked = Gauge("a2a_region_linked", "1 where the hub answers, 0 where not", registry=registry)
-        self._behind = Gauge("a2a_region_behind_seconds", "How far the region is behind the hub", registry=registry)
+        self._behind = Gauge(
+            "a2a_region_behind_seconds",
+            "How far the region is behind the hub; -1 before it was reached",
+            registry=registry,
+        )
+        self._behind.set(-1)
         self._late = Gauge("a2a_region_late", "1 where that is too far, 0 where not", registry=registry)
         self._rounds = Counter("a2a_relay_reconciliations", "Looks at the site", ["outcome"], registry=registry)
         self._repairs = Counter("a2a_relay_repairs", "Mirrors made again", ["stream", "reason"], registry=registry)

@@ -32,6 +32,8 @@ _NO_CONSUMER = 10014
 _NO_MESSAGE = 10037
 _MOST_STEPS = 8
 _HUB_SECONDS = 2.0
+# What is told of a mirror that was deleted or wiped.
+_LOST = "lost"
 _MADE = (10058, 10148, 10013)  # a stream, a consumer of that name is there
 _log = logger(__name__)
 
@@ -71,6 +73,8 @@ class RegionReconciler:
         # Only what may be read from its middle may be kept in part.
         self._aims = [Aim(spec, region, self._hub_api, Retention() if spec.last_only else retention) for spec in specs]
         self._judges = {aim.spec.name: MirrorJudge(aim, stall_seconds) for aim in self._aims}
+        # Mirrors that were there at some look: one that is not any more was lost.
+        self._met: set[str] = set()
         # Mirrors that were made again and have not been seen equal to their stream since.
         self._unproved: set[str] = set()
         # Whether the hub did not answer in this round: then it is not asked again for each stream.
@@ -134,6 +138,8 @@ class RegionReconciler:
             _log.warning("stream_replaced", stream=name, held=seen.mirror.messages)
             await self._delete_mirror(aim, seen)
             return True
+        if seen.mirror is not None:
+            self._met.add(name)
         judge = self._judges[name]
         fault = judge.judge(seen, time.monotonic())
         step = next_step(aim, seen, fault)
@@ -146,6 +152,9 @@ class RegionReconciler:
         if step is Step.CREATE_MIRROR:
             judge.repaired(time.monotonic())
             self._unproved.add(name)
+            if report.repaired is None and name in self._met:
+                report.repaired = _LOST
+                _log.error("mirror_made_again", mirror=name, reason="it was gone", held=0)
         await self._do(aim, seen, step)
         return True
 

@@ -57,6 +57,18 @@ async def test_a_region_that_never_reached_its_hub_says_so(both: Sites) -> None:
     both.regions["eu"].link.sever()
     code, _, told = await run("--once", **of_region(both))
     assert (code, told) == (1, "error: the hub does not answer through the leaf node\n")
+    relay = Relay()
+    try:
+        await relay.start(of_region(both))
+
+        async def is_told() -> bool:
+            return "the hub has not been reached yet" in str((await relay.readiness())["failing"])
+
+        await eventually(is_told)
+        assert "a2a_region_behind_seconds -1.0" in (await relay.get("/metrics")).text
+    finally:
+        await relay.end()
+        relay.listener.close()
 
 
 async def test_once_makes_the_mirrors_and_status_shows_all_regions_at_every_site(

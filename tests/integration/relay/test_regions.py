@@ -11,6 +11,7 @@ from nats.aio.client import Client
 
 from contracts.topology import EPOCH
 from services.chassis.jetstream import bucket_subject, request, state
+from services.relay import regions
 from services.relay.regions import RegionReconciler
 from tests.harness.marketplace import Marketplace, marketplace
 from tests.harness.sites import HUB, SPECS, Sites, sites
@@ -89,6 +90,41 @@ async def test_what_is_deleted_is_made_again_and_filled(
             await request(eu, "STREAM.DELETE.MARKET")
         await market.orders(10)
         await equal(market, eu)
+
+
+@pytest.mark.parametrize("lost", ["consumer", "mirror", "both", "life"])
+async def test_relays_that_die_after_each_step_end_with_a_mirror_that_is_fed(
+    both: Sites, market: Marketplace, eu: Client, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    await market.orders(50)
+    async with both.relay("eu"):
+        await equal(market, eu)
+    if lost in ("consumer", "both"):
+        await request(market.client, "CONSUMER.DELETE.MARKET.mirror_eu")
+    if lost in ("mirror", "both"):
+        await request(eu, "STREAM.DELETE.MARKET")
+    if lost == "life":
+        await market.remake()
+    await market.orders(5)
+    monkeypatch.setattr(regions, "_MOST_STEPS", 1)
+    for _ in range(4):  # as many as there are: mirror away, consumer away, consumer, mirror
+        await RegionReconciler(eu, SPECS, region="eu", hub_domain=HUB).round()
+    await equal(market, eu)
+
+
+async def test_a_mirror_that_is_gone_is_told_as_a_repair_and_one_that_never_was_is_not(
+    both: Sites, market: Marketplace, eu: Client
+) -> None:
+    await market.orders(5)
+    relay = RegionReconciler(eu, SPECS, region="eu", hub_domain=HUB)
+    assert [report.repaired for report in await relay.round()] == [None] * len(SPECS)
+    await equal(market, eu)
+    await request(eu, "STREAM.DELETE.MARKET")
+    assert [report.repaired for report in await relay.round()] == ["lost", *[None] * (len(SPECS) - 1)]
+    await equal(market, eu)
+    await request(market.client, "CONSUMER.DELETE.MARKET.mirror_eu")
+    assert (await relay.round())[0].repaired == "not_fed"
+    await equal(market, eu)
 
 
 async def test_a_wiped_store_is_filled_again(both: Sites, market: Marketplace, eu: Client) -> None:
