@@ -61,6 +61,10 @@ def write_config(
     return config
 
 
+# A link that went dead without a word is given up after three of these, as in deploy/nats.
+_PINGS = 'ping_interval: "5s"\nping_max: 2'
+
+
 def hub_options(name: str, leaf_port: int) -> tuple[str, str]:
     """JetStream's and the server's options of a hub that regions join; what it is told goes to `write_config`.
 
@@ -68,14 +72,15 @@ def hub_options(name: str, leaf_port: int) -> tuple[str, str]:
     """
     return (
         f"domain: {name}",
-        f'server_name: {name}\nleafnodes {{ listen: "127.0.0.1:{leaf_port}", no_advertise: true }}',
+        f'server_name: {name}\nleafnodes {{ listen: "127.0.0.1:{leaf_port}", no_advertise: true }}\n{_PINGS}',
     )
 
 
 def region_options(name: str, hub_leaf_port: int) -> tuple[str, str]:
     """The same of a region: a leaf node with a JetStream domain of its own."""
     remote = f'urls: ["nats-leaf://127.0.0.1:{hub_leaf_port}"]'
-    return f"domain: {name}", f'server_name: {name}\nleafnodes {{ reconnect: "1s", remotes: [{{ {remote} }}] }}'
+    leaf = f'leafnodes {{ reconnect: "1s", remotes: [{{ {remote} }}] }}'
+    return f"domain: {name}", f"server_name: {name}\n{leaf}\n{_PINGS}"
 
 
 class EmbeddedNats:

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
 from contracts.topology import StreamSpec, canaries, fleet, streams
 from services.chassis.jetstream import ensure, request
@@ -31,8 +33,20 @@ def specs(replicas: int = 1) -> tuple[StreamSpec, ...]:
     return (*events, *fleet(replicas=replicas), *canaries(replicas=replicas))
 
 
+@dataclass(frozen=True, slots=True)
+class Following:
+    """A region: its gateway, and a connection to its server."""
+
+    gateway: Gateway
+    client: Client
+
+    async def mirrors_made(self) -> list[str]:
+        """When each of its mirrors was made."""
+        return [(await request(self.client, f"STREAM.INFO.{spec.name}"))["created"] for spec in specs()]
+
+
 @contextlib.asynccontextmanager
-async def following(deployed: Deployment, name: str) -> AsyncIterator[Gateway]:
+async def following(deployed: Deployment, name: str) -> AsyncIterator[Following]:
     """A region with its relay and its gateway."""
     server = deployed.region(name)
     server.start()
@@ -48,7 +62,7 @@ async def following(deployed: Deployment, name: str) -> AsyncIterator[Gateway]:
             looking = asyncio.create_task(_look(relay))
             try:
                 async with running_gateway(server.url, region=name, hub_domain="hub", declare=False) as gateway:
-                    yield gateway
+                    yield Following(gateway, client)
             finally:
                 looking.cancel()
                 await asyncio.wait([looking])
@@ -93,15 +107,16 @@ async def test_the_streams_leader_killed_under_load_loses_nothing_in_any_region(
             await server.healthy()
         market = Marketplace(await stack.enter_async_context(looking_at(deployed.hub["hub-1"].url)))
         await ensure(market.client, specs(replicas=3))
-        gateways = {name: await stack.enter_async_context(following(deployed, name)) for name in REGIONS}
+        regions = {name: await stack.enter_async_context(following(deployed, name)) for name in REGIONS}
         seen = {name: Witness(BUYER) for name in REGIONS}
 
         def gateway_of(name: str) -> Callable[[], Gateway]:
-            return lambda: gateways[name]
+            return lambda: regions[name].gateway
 
         tasks = [asyncio.create_task(seen[name].over_websocket(gateway_of(name))) for name in REGIONS]
         stack.callback(lambda: [task.cancel() for task in tasks])
         await until(lambda: all(one.live for one in seen.values()), seconds=30, what="a client is live in each region")
+        made = {name: await one.mirrors_made() for name, one in regions.items()}
         async with stress(market, BUYER) as load:
             for _ in range(2):
                 await load.more(500, seconds=60)
@@ -115,4 +130,6 @@ async def test_the_streams_leader_killed_under_load_loses_nothing_in_any_region(
             await load.stop()
         for name, one in seen.items():
             await one.saw(load.acknowledged, seconds=60)
+            assert one.connects == 1
+            assert await regions[name].mirrors_made() == made[name], "a new leader is no reason to fill a mirror again"
             print(f"{name}: {len(one.seen)} of {len(load.acknowledged)} acknowledged events, in order")

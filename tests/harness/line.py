@@ -1,4 +1,4 @@
-"""A line between a client and a server that can go deaf and be cut: answers are lost though requests arrived.
+"""A line between a client and a server that can go deaf or silent and be cut: answers are lost though requests arrived.
 
 It counts what passes, so that a test can tell what a line carries.
 """
@@ -20,6 +20,9 @@ class Line:
         self._is_deaf = False
         # Whether nothing passes: what is connected is broken, what connects is broken at once.
         self._is_severed = False
+        # Cleared while nothing passes though connections stay and new ones are taken, as over a cable that is pulled.
+        self._passes = asyncio.Event()
+        self._passes.set()
         # Bytes that the server said and that passed.
         self.answered_bytes = 0
 
@@ -49,9 +52,14 @@ class Line:
         self._is_severed = True
         self.cut()
 
+    def hush(self) -> None:
+        """Nothing passes, and nobody is told; what was sent meanwhile passes after `heal`."""
+        self._passes.clear()
+
     def heal(self) -> None:
-        """New connections pass again."""
+        """New connections pass again, and what was held back."""
         self._is_severed = False
+        self._passes.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -70,10 +78,12 @@ class Line:
     async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, is_answer: bool) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65536):
+                await self._passes.wait()
                 if not (is_answer and self._is_deaf):
                     self.answered_bytes += len(data) if is_answer else 0
                     sink.write(data)
                     await sink.drain()
+            await self._passes.wait()
         sink.transport.abort()
 
     @contextlib.asynccontextmanager
