@@ -242,6 +242,22 @@ async def test_connections_and_replays_live_through_a_cut_and_miss_nothing(
         assert [json.loads((await blocks.read(30))["data"])["id"] for _ in documents] == seen
 
 
+async def test_a_gateway_that_starts_while_the_line_is_cut_serves_what_its_mirror_has(
+    eu: tuple[Sites, Marketplace, list[str]],
+) -> None:
+    site, market, cursors = eu
+    site.regions["eu"].link.sever()
+    documents = await market.orders(5, buyer=BUYER)
+    async with regional_gateway(site, "eu", **COLD) as gateway, gateway.websocket(BUYER) as socket:
+        async with gateway.http as client:
+            assert (await client.get("/readyz")).status_code == 200
+        assert await asked(gateway, cursor=cursors[3]) == (None, cursors[4:])
+        await socket.subscribe(CHANNEL, cursor=cursors[-1])
+        site.regions["eu"].link.heal()
+        async with site.relay("eu"):
+            assert [(await socket.read(30))["event"]["id"] for _ in documents] == [one["id"] for one in documents]
+
+
 async def test_a_mirror_that_is_lost_and_filled_again_is_no_gap_and_doubles_nothing(
     eu: tuple[Sites, Marketplace, list[str]],
 ) -> None:

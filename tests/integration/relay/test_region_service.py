@@ -53,7 +53,10 @@ async def test_a_region_is_ready_with_its_mirrors_not_during_a_cut_and_again_aft
         relay.listener.close()
 
 
-async def test_a_region_that_never_reached_its_hub_says_so(both: Sites) -> None:
+async def test_a_region_that_starts_before_its_hub_is_in_reach_says_so_and_follows_once_it_is(
+    both: Sites, market: Marketplace
+) -> None:
+    await market.orders(5)
     both.regions["eu"].link.sever()
     code, _, told = await run("--once", **of_region(both))
     assert (code, told) == (1, "error: the hub does not answer through the leaf node\n")
@@ -66,8 +69,11 @@ async def test_a_region_that_never_reached_its_hub_says_so(both: Sites) -> None:
 
         await eventually(is_told)
         assert "a2a_region_behind_seconds -1.0" in (await relay.get("/metrics")).text
+        both.regions["eu"].link.heal()
+        facts = await relay.until_ready()
+        assert facts["epochs"]["MARKET"] == (await market.state()).epoch
     finally:
-        await relay.end()
+        assert (await relay.end())[0] == 0
         relay.listener.close()
 
 
