@@ -68,6 +68,9 @@ class RegionReconciler:
     ) -> None:
         """`allow_replace`: delete a stream that is in a mirror's place and no mirror of the hub's."""
         self._client = client
+        self._region = region
+        # The JetStream domain of the region's server; None until it told.
+        self._domain: str | None = None
         self._hub_api = api_of(hub_domain)
         self._allow_replace = allow_replace
         # Only what may be read from its middle may be kept in part.
@@ -87,7 +90,22 @@ class RegionReconciler:
             nats.errors.Error: the region's own NATS does not answer.
         """
         self._is_away = False
+        misnamed = await self._misnamed()
+        if misnamed is not None:
+            return [RegionStreamReport(aim.spec.name, wrong=[misnamed]) for aim in self._aims]
         return [await self._reconcile(aim) for aim in self._aims]
+
+    async def _misnamed(self) -> str | None:
+        """Why this relay is at the wrong site: two that bear one name would take each other's consumers away."""
+        if self._domain is None:
+            try:
+                self._domain = (await self._local("INFO")).get("domain", "")
+            except JetStreamError as error:
+                return f"JetStream refused: {error}"
+        if self._domain == self._region:
+            return None
+        served = self._domain or "none"
+        return f"this server's JetStream domain is {served}, and A2A_REGION is {self._region}: nothing is touched"
 
     async def look(self) -> list[RegionStreamReport]:
         """As `round`, but changes nothing."""

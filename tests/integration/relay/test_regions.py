@@ -10,7 +10,7 @@ import pytest
 from nats.aio.client import Client
 
 from contracts.topology import EPOCH
-from services.chassis.jetstream import bucket_subject, request, state
+from services.chassis.jetstream import StreamMissing, bucket_subject, request, state
 from services.relay import regions
 from services.relay.regions import RegionReconciler
 from tests.harness.marketplace import Marketplace, marketplace
@@ -197,6 +197,17 @@ async def test_four_relays_at_once_end_with_one_mirror_that_is_fed(
         assert all(report.is_as_declared for report in await relay.round())
     await market.orders(5)
     await equal(market, eu)
+
+
+async def test_a_relay_that_bears_another_regions_name_touches_nothing(
+    both: Sites, market: Marketplace, eu: Client
+) -> None:
+    relay = RegionReconciler(eu, SPECS, region="us", hub_domain=HUB)
+    for report in await relay.round():
+        assert "JetStream domain is eu, and A2A_REGION is us" in report.wrong[0]
+    assert (await request(market.client, "CONSUMER.LIST.MARKET"))["total"] == 0
+    with pytest.raises(StreamMissing):
+        await state(eu, "MARKET")
 
 
 async def test_a_bucket_of_the_hub_is_written_and_watched_from_the_region(market: Marketplace, eu: Client) -> None:
