@@ -14,7 +14,7 @@ from services.chassis.server import CannotListen, listen, run
 from services.chassis.settings import described, load, refuse
 from services.chassis.telemetry import configure_logging, logger
 from services.relay.app import EXIT_FAILED, EXIT_NO_ROOM, Relay
-from services.relay.everywhere import all_regions, region_table
+from services.relay.everywhere import all_regions, one_region, region_table
 from services.relay.newepoch import EpochRefused, declare_epoch
 from services.relay.reconciler import Reconciler
 from services.relay.regions import RegionReconciler
@@ -33,6 +33,8 @@ _EXITS = """\
 exit codes: 0 done, or stopped by SIGTERM; 1 not as the topology says, or NATS is away (--once, --status);
             2 a wrong setting, or the NATS server has no room for a stream
 """
+
+_CUT_OFF = "the hub does not answer through the leaf node"
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -144,7 +146,7 @@ async def _once(client: Client, settings: RelaySettings, options: argparse.Names
 async def _once_in_region(reconciler: RegionReconciler) -> int:
     reports = await reconciler.round()
     if not all(report.is_linked for report in reports):
-        return _failed("the hub does not answer through the leaf node", EXIT_FAILED)
+        return _failed(_CUT_OFF, EXIT_FAILED)
     refused = [f"{report.name}: {reason}" for report in reports for reason in report.wrong]
     return _failed("; ".join(refused), EXIT_FAILED) if refused else 0
 
@@ -155,7 +157,13 @@ async def _status(client: Client, settings: RelaySettings) -> int:
         reports = await Reconciler(client, _specs(settings)).look()
         print(table(reports))
         is_good = all(report.stream is not None and report.is_as_declared for report in reports)
-    rows = await all_regions(client, _regional(settings), api_of(settings.hub_domain))
+    try:
+        rows = await all_regions(client, _regional(settings), api_of(settings.hub_domain))
+    except (nats.errors.TimeoutError, nats.errors.NoRespondersError):
+        if not settings.is_region:
+            raise
+        print(region_table(await one_region(client, _regional(settings), settings.region)))
+        return _failed(f"{_CUT_OFF}; this region alone is shown", EXIT_FAILED)
     if rows:
         print(region_table(rows) if settings.is_region else f"\n{region_table(rows)}")
     return 0 if is_good and all(row.stands for row in rows) else EXIT_FAILED

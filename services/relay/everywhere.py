@@ -1,7 +1,7 @@
 """All regions of a hub in one table, seen from any of its sites.
 
 Which regions there are is told by the hub's durable consumers; how each stands, by its own JetStream through the
-links. A region that does not answer is shown with what the hub knows of it.
+links. A region that does not answer is shown with what the hub knows of it; one that is cut off shows itself.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,9 +34,11 @@ class RegionRow:
     """One stream in one region."""
 
     region: str
-    hub: StreamState
-    # What the hub has not sent there yet.
-    unsent: int
+    stream: str
+    # None where the hub does not answer.
+    hub: StreamState | None
+    # What the hub has not sent there yet; None where it does not tell.
+    unsent: int | None
     # None where the region does not answer, or has no such stream.
     mirror: StreamState | None = None
     # Since the mirror last heard of the hub; None where it never did.
@@ -55,6 +57,8 @@ class RegionRow:
             return "does not answer"
         if self.mirror is None:
             return "no mirror"
+        if self.hub is None:
+            return "no hub"
         if self.mirror.epoch != self.hub.epoch:
             return "another life"
         if self.mirror.last > self.hub.last:
@@ -76,7 +80,9 @@ async def all_regions(client: Client, specs: Sequence[StreamSpec], hub_api: str)
             hub = await state(client, spec.name, api=hub_api)
         except StreamMissing:
             continue
-        rows += [await _row(client, hub, one) for one in await _consumers(client, spec.name, hub_api)]
+        for one in await _consumers(client, spec.name, hub_api):
+            region = one["name"].removeprefix(_PREFIX)
+            rows.append(await _row(client, spec.name, hub, one["num_pending"], region))
     return sorted(rows, key=lambda row: row.region)
 
 
@@ -89,16 +95,24 @@ async def _consumers(client: Client, stream: str, hub_api: str) -> list[Mapping[
             return [one for one in found if one["name"].startswith(_PREFIX)]
 
 
-async def _row(client: Client, hub: StreamState, consumer: Mapping[str, Any]) -> RegionRow:
-    region, unsent = consumer["name"].removeprefix(_PREFIX), consumer["num_pending"]
+async def one_region(client: Client, specs: Sequence[StreamSpec], region: str) -> list[RegionRow]:
+    """The mirrors of the region that is connected to, where the hub is out of reach.
+
+    Raises:
+        nats.errors.Error: the region's own server does not answer.
+    """
+    return [await _row(client, spec.name, None, None, region) for spec in specs]
+
+
+async def _row(client: Client, stream: str, hub: StreamState | None, unsent: int | None, region: str) -> RegionRow:
     try:
-        info = await request(client, f"STREAM.INFO.{hub.name}", seconds=_REGION_SECONDS, api=api_of(region))
+        info = await request(client, f"STREAM.INFO.{stream}", seconds=_REGION_SECONDS, api=api_of(region))
     except JetStreamError:
-        return RegionRow(region, hub, unsent)
+        return RegionRow(region, stream, hub, unsent)
     except (nats.errors.TimeoutError, nats.errors.NoRespondersError):
-        return RegionRow(region, hub, unsent, answers=False)
+        return RegionRow(region, stream, hub, unsent, answers=False)
     active = (info.get("mirror") or {}).get("active", -1)
-    return RegionRow(region, hub, unsent, state_of(info), active / NANOSECONDS if active >= 0 else None)
+    return RegionRow(region, stream, hub, unsent, state_of(info), active / NANOSECONDS if active >= 0 else None)
 
 
 def region_table(rows: Iterable[RegionRow]) -> str:
@@ -111,7 +125,9 @@ def region_table(rows: Iterable[RegionRow]) -> str:
 def _cells(row: RegionRow) -> tuple[str, ...]:
     mirror = row.mirror
     heard = "-" if row.heard_seconds is None else f"{row.heard_seconds:.1f} s"
+    unsent = "-" if row.unsent is None else str(row.unsent)
     if mirror is None:
-        return (row.region, row.hub.name, *["-"] * 5, str(row.unsent), heard, row.verdict)
-    numbers = (mirror.first, mirror.last, mirror.messages, max(0, row.hub.last - mirror.last), row.unsent)
-    return (row.region, row.hub.name, mirror.epoch, *map(str, numbers), heard, row.verdict)
+        return (row.region, row.stream, *["-"] * 5, unsent, heard, row.verdict)
+    behind = "-" if row.hub is None else str(max(0, row.hub.last - mirror.last))
+    numbers = (mirror.first, mirror.last, mirror.messages)
+    return (row.region, row.stream, mirror.epoch, *map(str, numbers), behind, unsent, heard, row.verdict)

@@ -105,6 +105,16 @@ async def test_a_region_that_is_away_is_in_the_table_with_what_the_hub_knows(bot
     assert line.endswith("does not answer")
 
 
+async def test_a_region_that_is_cut_off_shows_itself(both: Sites, market: Marketplace) -> None:
+    assert (await run("--once", **of_region(both)))[0] == 0
+    both.regions["eu"].link.sever()
+    code, told, error = await run("--status", **of_region(both))
+    assert (code, error) == (1, "error: the hub does not answer through the leaf node; this region alone is shown\n")
+    rows = [line.split() for line in told.splitlines()[1:]]
+    assert [row[:2] for row in rows] == [["eu", name] for name in ("MARKET", "PLANS", "CONTROL", "CANARY")]
+    assert all(line.endswith("no hub") for line in told.splitlines()[1:])
+
+
 async def test_a_hub_that_lost_events_is_told_and_a_new_epoch_makes_the_region_follow_again(
     both: Sites, market: Marketplace
 ) -> None:
