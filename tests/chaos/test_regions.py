@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from services.chassis.jetstream import JetStreamError, state
+from services.chassis.jetstream import JetStreamError, request, state
 from tests.harness.gateway import Gateway, running_gateway
 from tests.harness.marketplace import Marketplace, marketplace
+from tests.harness.relay import Relay, environment
 from tests.harness.sites import HUB, Region, Sites, sites
 from tests.harness.streams import looking_at
 from tests.harness.tokens import bearer
@@ -160,6 +161,26 @@ async def test_a_leaf_that_was_killed_is_filled_again_and_its_clients_miss_nothi
     took = await on.caught_up(60)
     await on.all_seen()
     print(f"leaf {what}: caught up {took:.1f} s after its start")
+
+
+async def test_a_second_relay_that_is_killed_while_both_repair_costs_nobody_an_event(on: Scene) -> None:
+    environ = environment(on.region.nats, REGION="eu", HUB_DOMAIN=HUB)
+    second = Relay()
+    try:
+        for number in range(4):
+            await second.start(environ)
+            await second.answers()
+            with contextlib.suppress(JetStreamError):  # they may be making it again just now
+                if number % 2:
+                    await request(on.eu, "STREAM.DELETE.MARKET")
+                else:
+                    await request(on.market.client, "CONSUMER.DELETE.MARKET.mirror_eu")
+            await asyncio.sleep(0.06 * number)  # it dies at another step each time
+            await second.kill()
+            await on.caught_up(60)
+        await on.all_seen()
+    finally:
+        second.listener.close()
 
 
 async def test_a_stream_made_again_at_the_hub_is_told_to_the_regions_clients_as_recreated(on: Scene) -> None:

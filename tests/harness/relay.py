@@ -75,6 +75,21 @@ class Relay:
         await eventually(is_so)
         return await self.readiness()
 
+    async def answers(self) -> None:
+        """Wait until it has looked at its site once."""
+
+        async def has_looked() -> bool:
+            told = str((await self.readiness())["failing"])
+            return "have not been read yet" not in told and "could not be read" not in told
+
+        await eventually(has_looked)
+
+    async def kill(self) -> None:
+        """End it as a crash would."""
+        assert self.process is not None
+        self.process.kill()
+        await self.ended()
+
     async def end(self) -> tuple[int, str]:
         """Ask it to end; exit code and what it logged."""
         assert self.process is not None
