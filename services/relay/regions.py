@@ -142,7 +142,8 @@ class RegionReconciler:
         fault = self._judges[aim.spec.name].judge(seen, time.monotonic())
         if reason is None and fault is not None:
             reason = fault.value
-        report.wrong += [reason] if reason is not None else [f"{name} differs" for name in aim.drift(seen)]
+        drift = [*aim.drift(seen), *(aim.consumer_drift(seen.consumer) if seen.consumer is not None else ())]
+        report.wrong += [reason] if reason is not None else [f"{name} differs" for name in drift]
         return report
 
     async def _take_step(self, aim: Aim, seen: Seen, report: RegionStreamReport) -> bool:
@@ -193,6 +194,10 @@ class RegionReconciler:
             case Step.CREATE_MIRROR if seen.hub is not None:
                 with _found_made():
                     await self._local(f"STREAM.CREATE.{aim.spec.name}", aim.mirror_config(seen.hub))
+            case Step.UPDATE_CONSUMER if seen.consumer is not None:
+                changes = aim.consumer_drift(seen.consumer)
+                _log.warning("consumer_corrected", mirror=aim.spec.name, changed=sorted(changes))
+                await self._put_consumer(aim, {**seen.consumer.config, **changes}, "update")
             case Step.UPDATE_MIRROR if seen.mirror is not None:
                 changes = aim.drift(seen)
                 _log.warning("mirror_corrected", mirror=aim.spec.name, changed=sorted(changes))
@@ -312,9 +317,12 @@ class RegionReconciler:
             info = await self._hub(f"STREAM.INFO.{aim.spec.name}")
             begin = datetime.fromisoformat(info["ts"]) - timedelta(seconds=aim.retention.max_age_seconds)
             start = begin.isoformat()
-        body = {"stream_name": aim.spec.name, "config": aim.consumer_config(start), "action": "create"}
         with _found_made():
-            await self._hub(f"CONSUMER.CREATE.{aim.spec.name}.{mirror_consumer(aim.region)}", body)
+            await self._put_consumer(aim, aim.consumer_config(start), "create")
+
+    async def _put_consumer(self, aim: Aim, config: Mapping[str, Any], action: str) -> None:
+        body = {"stream_name": aim.spec.name, "config": config, "action": action}
+        await self._hub(f"CONSUMER.CREATE.{aim.spec.name}.{mirror_consumer(aim.region)}", body)
 
     async def _hub(self, subject: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         if self._is_away:

@@ -34,6 +34,7 @@ class Step(Enum):
     DELETE_CONSUMER = "delete the consumer"
     CREATE_CONSUMER = "create the consumer"
     CREATE_MIRROR = "create the mirror"
+    UPDATE_CONSUMER = "update the consumer"
     UPDATE_MIRROR = "update the mirror"
     PURGE_MIRROR = "purge from the mirror what the stream has let go"
 
@@ -144,6 +145,11 @@ class Aim:
         same = all(now.get(name) == wanted[name] for name in ("deliver_subject", "ack_policy"))
         return same and not now.get("filter_subject") and not now.get("filter_subjects")
 
+    def consumer_drift(self, consumer: ConsumerState) -> dict[str, Any]:
+        """The settings of the consumer that an update corrects while it delivers."""
+        wanted = {"max_ack_pending": _MOST_UNACKNOWLEDGED}
+        return {name: value for name, value in wanted.items() if consumer.config.get(name) != value}
+
     def drift(self, seen: Seen) -> dict[str, Any]:
         """The settings of the mirror that an update brings to what they are to be."""
         if seen.mirror is None or seen.hub is None:
@@ -203,6 +209,8 @@ def next_step(aim: Aim, seen: Seen, fault: Fault | None) -> Step:
         return _to_begin(aim, seen.consumer)
     if fault is not None:
         return Step.DELETE_MIRROR
+    if seen.consumer is not None and aim.consumer_drift(seen.consumer):
+        return Step.UPDATE_CONSUMER
     if aim.drift(seen):
         return Step.UPDATE_MIRROR
     if seen.mirror.messages and seen.mirror.first < seen.hub.first <= seen.mirror.last + 1:

@@ -127,6 +127,26 @@ async def test_a_mirror_that_is_gone_is_told_as_a_repair_and_one_that_never_was_
     await equal(market, eu)
 
 
+async def test_a_consumer_whose_settings_were_changed_is_corrected_and_its_mirror_kept(
+    both: Sites, market: Marketplace, eu: Client
+) -> None:
+    await market.orders(5)
+    relay = RegionReconciler(eu, SPECS, region="eu", hub_domain=HUB)
+    await relay.round()
+    await equal(market, eu)
+    made = (await request(eu, "STREAM.INFO.MARKET"))["created"]
+    subject = "CONSUMER.CREATE.MARKET.mirror_eu"
+    found = (await request(market.client, "CONSUMER.INFO.MARKET.mirror_eu"))["config"]
+    change = {"stream_name": "MARKET", "config": {**found, "max_ack_pending": 1000}, "action": "update"}
+    assert (await request(market.client, subject, change))["config"]["max_ack_pending"] == 1000
+    assert (await relay.look())[0].wrong == ["max_ack_pending differs"]
+    assert (await relay.round())[0].repaired is None
+    assert (await request(market.client, "CONSUMER.INFO.MARKET.mirror_eu"))["config"] == found
+    await market.orders(5)
+    await equal(market, eu)
+    assert (await request(eu, "STREAM.INFO.MARKET"))["created"] == made
+
+
 async def test_a_wiped_store_is_filled_again(both: Sites, market: Marketplace, eu: Client) -> None:
     await market.orders(50)
     async with both.relay("eu"):

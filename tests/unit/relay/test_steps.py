@@ -32,7 +32,12 @@ def consumer(delivered: int = 10, acknowledged: int = 0, **config: Any) -> Consu
 
 FOREIGN = mirror(mirror=None)
 HUBS = st.sampled_from([None, stream(), stream(NEW), stream(OLD), stream(first=5), stream(last=4)])
-CONSUMERS = st.sampled_from([None, consumer(0), consumer(), consumer(acknowledged=12), consumer(deliver_subject="x")])
+CONSUMERS = st.sampled_from(
+    [
+        *(None, consumer(0), consumer(), consumer(acknowledged=12)),
+        *(consumer(deliver_subject="x"), consumer(max_ack_pending=1000), consumer(0, max_ack_pending=1000)),
+    ]
+)
 UNFED = mirror(mirror={"name": "MARKET", "external": {"api": "$JS.hub.API"}})
 MIRRORS = st.sampled_from(
     [
@@ -60,9 +65,13 @@ class Site:
                 self.seen = replace(seen, consumer=None)
             case Step.CREATE_CONSUMER:
                 self.seen = replace(seen, consumer=consumer(0))
+            case Step.UPDATE_CONSUMER:
+                assert seen.consumer is not None
+                config = {**seen.consumer.config, **AIM.consumer_drift(seen.consumer)}
+                self.seen = replace(seen, consumer=replace(seen.consumer, config=config))
             case Step.CREATE_MIRROR:
                 filled = mirror(seen.hub.epoch, seen.hub.first, seen.hub.last)
-                self.seen = replace(seen, mirror=filled, consumer=consumer(acknowledged=seen.hub.last))
+                self.seen = replace(seen, mirror=filled, consumer=replace(seen.consumer, delivered=10))  # type: ignore[type-var]
             case Step.UPDATE_MIRROR:
                 assert seen.mirror is not None
                 config = {**seen.mirror.config, **AIM.drift(seen)}
@@ -109,6 +118,7 @@ def test_any_state_converges_or_is_told(
         assert is_level(site.seen)
         assert site.seen.mirror.epoch == site.seen.hub.epoch
         assert site.seen.consumer is not None
+        assert not AIM.consumer_drift(site.seen.consumer)
         assert not AIM.drift(site.seen)
     else:
         assert site.seen.mirror is kept, "what is told is left as it is"
