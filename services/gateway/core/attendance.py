@@ -93,7 +93,7 @@ class Attendance:
             signals.send(self._session, seat.grant, note)
         return None
 
-    def _send(self, seat: _Seat, note: wire.Note, is_party: bool) -> None:
+    def _send(self, seat: _Seat, note: wire.Note, is_party: bool | None) -> None:
         if is_party and not self._session.closed:
             self._session.replica.presence.signals.send(self._session, seat.grant, note)
 
@@ -173,10 +173,11 @@ class Attendance:
         elif seat.watches and not seat.knows_of_nobody:
             self._tell_of_nobody(seat)
 
-    def _judged(self, seat: _Seat, is_party: bool) -> None:
+    def _judged(self, seat: _Seat, is_party: bool | None) -> None:
         if self._seats.get(seat.grant.channel) is not seat or seat.is_party is not None:
             return
-        seat.is_party = is_party
+        # Where it cannot be known now it is none, until it is told otherwise.
+        seat.is_party = bool(is_party)
         if not is_party:
             self._session.replica.presence.wait_for_party(seat.grant, seat, partial(self._became_party, seat))
         self._act(seat)

@@ -2,7 +2,8 @@
 
 A stranger's subscription is legal and empty; so that nobody can probe who is where, it sees no members and nobody
 sees it. A party is who can see at least one stored event of the channel. A yes is remembered; a no is asked again,
-at most once in a while, and becomes a yes with the first event that the log brings.
+at most once in a while, and becomes a yes with the first event that the log brings. An archive that is away has said
+neither: for whoever waits it is asked again until it has.
 """
 
 from collections import OrderedDict
@@ -18,7 +19,8 @@ _MOST_YES = 50_000
 _MOST_NO = 10_000
 _ASK_AGAIN_SECONDS = 5.0
 
-Told = Callable[[bool], None]
+# Takes whether one is a party; None where that cannot be known now.
+Told = Callable[[bool | None], None]
 
 
 class Parties:
@@ -27,12 +29,15 @@ class Parties:
     def __init__(self, streams: Mapping[str, Stream], now: Callable[[], float]) -> None:
         self._streams = streams
         self._now = now
-        # By a grant's key, the least lately used first: who is a party, and when the archive said that one is none.
+        # By a grant's key, the least lately used first: who is a party, and when the archive was asked about who may be
+        # none: False where it said so, None where it did not answer.
         self._yes: OrderedDict[str, None] = OrderedDict()
-        self._no: OrderedDict[str, float] = OrderedDict()
+        self._no: OrderedDict[str, tuple[float, bool | None]] = OrderedDict()
         # Who waits to become a party, by stream and key; and up to where the log has been looked through for them.
         self._outside: dict[str, dict[str, dict[Hashable, Callable[[], None]]]] = {}
         self._looked: dict[str, int] = {}
+        # Of those who wait, by key, whom the archive has said nothing about.
+        self._unsure: dict[str, Grant] = {}
         # The lives in which all this is true.
         self._lives: dict[str, Life] = {}
 
@@ -50,8 +55,15 @@ class Parties:
             self._no.clear()
         if grant.narrowing is None or self._is_known(grant, stream):
             told(True)
-        elif stream.log.low == 0 or self._was_asked_lately(grant.key):
-            told(False)
+        elif (lately := self._asked_lately(grant.key)) is not None:
+            told(lately[1])
+        else:
+            self._ask(grant, told)
+
+    def _ask(self, grant: Grant, told: Told) -> None:
+        stream = self._streams[grant.stream]
+        if stream.log.low == 0:
+            told(False)  # all that is stored is in the log
         else:
             need = NeedNewest(grant.filters, stream.log.low)
             stream.archive.ask(need, partial(self._answered, grant, told), lambda: True)
@@ -69,16 +81,19 @@ class Parties:
             self._yes.popitem(last=False)
         return True
 
-    def _was_asked_lately(self, key: str) -> bool:
-        return self._now() - self._no.get(key, float("-inf")) < _ASK_AGAIN_SECONDS
+    def _asked_lately(self, key: str) -> tuple[float, bool | None] | None:
+        found = self._no.get(key)
+        return found if found is not None and self._now() - found[0] < _ASK_AGAIN_SECONDS else None
 
     def _answered(self, grant: Grant, told: Told, answer: Answer) -> None:
-        found = isinstance(answer, Page) and any(grant.key in entry.keys for entry in answer.entries)
+        found = any(grant.key in entry.keys for entry in answer.entries) if isinstance(answer, Page) else None
         # What came while the archive was asked is in the log.
         if found:
             self._remember(grant.key)
-        elif not (found := self._is_known(grant, self._streams[grant.stream])):
-            self._no[grant.key] = self._now()
+        elif self._is_known(grant, self._streams[grant.stream]):
+            found = True
+        else:
+            self._no[grant.key] = self._now(), found
             self._no.move_to_end(grant.key)
             if len(self._no) > _MOST_NO:
                 self._no.popitem(last=False)
@@ -91,17 +106,23 @@ class Parties:
         if grant.stream not in self._outside:
             self._looked[grant.stream] = self._streams[grant.stream].log.high
         self._outside.setdefault(grant.stream, {}).setdefault(grant.key, {})[who] = call
+        asked = self._no.get(grant.key)
+        if asked is not None and asked[1] is None:
+            self._unsure[grant.key] = grant
 
     def forget(self, grant: Grant, who: Hashable) -> None:
         """It waits no more; harmless where it did not."""
         by_key = self._outside.get(grant.stream, {})
         calls = by_key.get(grant.key, {})
         calls.pop(who, None)
-        if not calls and by_key.pop(grant.key, None) is not None and not by_key:
+        if calls:
+            return
+        self._unsure.pop(grant.key, None)
+        if by_key.pop(grant.key, None) is not None and not by_key:
             del self._outside[grant.stream]
 
     def look(self) -> None:
-        """Call those whose first event has come since the last look."""
+        """Call those whose first event has come since the last look, and ask again where nobody has answered."""
         for name in list(self._outside):
             log = self._streams[name].log
             position = max(min(self._looked[name], log.high), log.low)
@@ -115,7 +136,22 @@ class Parties:
             self._looked[name] = position
             for key in found:
                 self._remember(key)
-                for call in self._outside.get(name, {}).pop(key, {}).values():
-                    call()
-            if name in self._outside and not self._outside[name]:
-                del self._outside[name]
+                self._call(name, key)
+        for grant in [grant for key, grant in self._unsure.items() if self._asked_lately(key) is None]:
+            self._no[grant.key] = self._now(), None  # until it answers, it is not asked at each look
+            self._ask(grant, partial(self._settled, grant))
+
+    def _settled(self, grant: Grant, is_party: bool | None) -> None:
+        if is_party is None:
+            return  # and is asked again
+        self._unsure.pop(grant.key, None)
+        if is_party:
+            self._call(grant.stream, grant.key)
+
+    def _call(self, name: str, key: str) -> None:
+        self._unsure.pop(key, None)
+        by_key = self._outside.get(name, {})
+        for call in by_key.pop(key, {}).values():
+            call()
+        if not by_key:
+            self._outside.pop(name, None)

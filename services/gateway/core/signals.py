@@ -89,7 +89,7 @@ class Signals:
                 self.parties.judge(grant, partial(self._hand, connection, subscription, note, frame))
 
     def _hand(
-        self, connection: Connection, subscription: Subscription, note: Note, frame: bytes, is_party: bool
+        self, connection: Connection, subscription: Subscription, note: Note, frame: bytes, is_party: bool | None
     ) -> None:
         if not is_party or connection.closed or not subscription.is_live:
             return

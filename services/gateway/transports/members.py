@@ -61,14 +61,17 @@ class MembersEndpoint:
         return Response(body, media_type="application/json", headers={"Cache-Control": "no-store"})
 
     async def _is_party(self, grant: Grant) -> bool:
-        judged: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        judged: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
 
-        def told(is_party: bool) -> None:
+        def told(is_party: bool | None) -> None:
             if not judged.done():
                 judged.set_result(is_party)
 
         self._replica.presence.parties.judge(grant, told)
-        return await judged
+        found = await judged
+        if found is None:
+            raise Refused(_UNAVAILABLE)
+        return found
 
     async def _members(self, grant: Grant) -> list[Member]:
         answered: asyncio.Future[list[Member] | None] = asyncio.get_running_loop().create_future()

@@ -3,7 +3,7 @@
 import pytest
 from msgspec import Raw
 
-from contracts.errors import CloseCode
+from contracts.errors import CloseCode, ErrorCode, Problem
 from contracts.presence import PAGE_MEMBERS
 from services.gateway.core.limits import Limits
 from tests.harness.core import World, order, principal
@@ -199,6 +199,43 @@ def test_a_strangers_no_is_not_asked_again_for_a_while(world: World) -> None:
         settle(world)
         told(stranger)
     assert asked == 0
+
+
+def test_a_party_that_the_archive_could_not_tell_is_told_once_it_can(world: World) -> None:
+    world.forget_below(1)
+    root, away = come(world, "root", "admin"), Problem(ErrorCode.REPLAY_UNAVAILABLE)
+    buyer = Person(world, principal("b1", "buyer"))
+    buyer.ask(op="subscribe", channel="order:o1", presence=True)
+    buyer.ask(op="presence", channel="order:o1", action="enter", data=1)
+    for _ in range(2):
+        while world.market.asked:
+            world.market.answer(answer=away)
+        world.pass_time(6.5)
+    assert root.read() == []
+    assert len(world.market.asked) == 1  # one that has not answered is not asked at each look
+    settle(world)
+    assert told(root) == [{"joins": [body("b1", data=1)]}]
+    assert told(buyer)[-2:] == [{"members": []}, {"joins": [body("b1", data=1)]}]
+    for person in (buyer, root):
+        person.leave()
+    world.pass_time(20)
+    assert not world.replica.presence.parties.awaited
+    world.assert_nothing_is_left()
+
+
+def test_a_stranger_whom_the_archive_could_not_tell_stays_one(world: World) -> None:
+    world.forget_below(1)
+    stranger = Person(world, principal("b2", "buyer"))
+    stranger.ask(op="subscribe", channel="order:o1", presence=True)
+    world.market.answer(answer=Problem(ErrorCode.REPLAY_UNAVAILABLE))
+    world.pass_time(6.5)
+    settle(world)
+    world.pass_time(20)
+    assert not world.market.asked  # it said no, and is not asked again
+    world.publish(order("o1", buyer="b2"))
+    world.pass_time(1.5)
+    enter(stranger, 2)
+    assert told(stranger)[-1] == {"joins": [body("b2", data=2)]}
 
 
 def test_a_long_list_comes_in_pages(world: World) -> None:
