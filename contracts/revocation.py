@@ -23,6 +23,11 @@ class InvalidRevocation(ValueError):
     """It names nobody, or two, or a moment that is none; the message says which."""
 
 
+def is_jti(text: str) -> bool:
+    """Whether a revocation can name a token by this: JSON may hold half of a character, which no text can."""
+    return 1 <= len(text) <= LARGEST_JTI and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 class Revocation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Bars the tokens of `sub`, or the one token `jti`, that were issued up to `at`; times in Unix seconds."""
 
@@ -77,7 +82,7 @@ def checked(revocation: Revocation) -> Revocation:
         raise InvalidRevocation("give one of sub and jti")
     if revocation.sub is not None and not is_id(revocation.sub):
         raise InvalidRevocation("sub is not an id")
-    if revocation.jti is not None and not 1 <= len(revocation.jti) <= LARGEST_JTI:
+    if revocation.jti is not None and not is_jti(revocation.jti):
         raise InvalidRevocation(f"jti has 1 to {LARGEST_JTI} characters")
     if not (math.isfinite(revocation.at) and math.isfinite(revocation.until)):
         raise InvalidRevocation("at and until are moments")

@@ -17,6 +17,7 @@ from jwt.algorithms import HMACAlgorithm
 
 from contracts.errors import ErrorCode, Problem, Refused
 from contracts.principal import ROLES, Principal
+from contracts.revocation import LARGEST_JTI, is_jti
 from contracts.subjects import is_id
 from services.chassis.keys import (
     Jwks,
@@ -36,7 +37,7 @@ _LARGEST_REMEMBERED = 2048
 # Token headers that are remembered: an issuer's tokens differ in what follows. At most 64 KiB.
 _REMEMBERED_HEADERS = 256
 _LARGEST_REMEMBERED_HEADER = 256
-# How far the issuer's clock may be ahead of ours, where a token begins in the future.
+# How far the issuer's clock may be ahead of ours, where a token begins or was issued in the future.
 _SKEW_SECONDS = 60.0
 # The last second of the year 9999: what is later is no time, whatever the claim says.
 _LATEST = 253402300799.0
@@ -199,8 +200,8 @@ class TokenVerifier:
             raise _invalid("sub is not an id")
         if not isinstance(role, str) or role not in self._roles:
             raise _invalid("role is missing or unknown")
-        if jti is not None and not isinstance(jti, str):
-            raise _invalid("jti is not a string")  # a revocation by jti could not name it
+        if jti is not None and not (isinstance(jti, str) and is_jti(jti)):
+            raise _invalid(f"jti is not a text of 1 to {LARGEST_JTI} characters")  # no revocation could name it
         if channels is not None and not _is_list_of_names(channels):
             raise _invalid("channels is not a list of names")
         expires, issued, begins = (_time(claims, name) for name in ("exp", "iat", "nbf"))
@@ -211,6 +212,8 @@ class TokenVerifier:
             raise Refused(Problem(ErrorCode.TOKEN_EXPIRED))
         if begins is not None and begins > now + _SKEW_SECONDS:
             raise _invalid("the token is not valid yet")
+        if issued is not None and issued > now + _SKEW_SECONDS:
+            raise _invalid("the token was issued in the future")  # revoking its holder would not bar it
         # One text for each role, however many hold it.
         return Principal(sub, sys.intern(role), expires, None if channels is None else frozenset(channels), jti, issued)
 

@@ -212,7 +212,12 @@ async def test_a_token_that_begins_later_is_invalid_but_for_a_minute_of_skew() -
     assert await is_invalid(HS, token(nbf=NOW + 61))
 
 
-@pytest.mark.parametrize("jti", [7, ["t1"], True])
+async def test_a_token_issued_later_is_invalid_but_for_a_minute_of_skew() -> None:
+    assert (await HS.verify(token(iat=NOW + 59))).issued_at == NOW + 59
+    assert await is_invalid(HS, token(iat=NOW + 61))  # or no revocation of its holder would bar it until then
+
+
+@pytest.mark.parametrize("jti", [7, ["t1"], True, "", "j" * 257, "\ud800"])
 async def test_a_jti_that_no_revocation_could_name_is_invalid(jti: object) -> None:
     assert await is_invalid(HS, raw_signed({**claims(), "jti": jti}))
 
