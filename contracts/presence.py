@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 MOST_DATA_BYTES = 1024
+DEEPEST_DATA = 32
+"""How deep `data` may be nested: what another client says must break nobody's parser."""
 # A page of members, in the bucket as on the wire, has this many at most.
 PAGE_MEMBERS = 256
 
@@ -141,6 +143,17 @@ def data_of(value: object) -> msgspec.Raw:
 def size_of(value: object) -> int:
     """How many bytes of JSON `data` has."""
     return len(_encode(value))
+
+
+def is_too_deep(value: object) -> bool:
+    """Whether `data` is nested deeper than is taken."""
+    layer, depth = [value], 0
+    while layer := [one for one in layer if isinstance(one, dict | list)]:
+        depth += 1
+        if depth > DEEPEST_DATA:
+            return True
+        layer = [child for one in layer for child in (one.values() if isinstance(one, dict) else one)]
+    return False
 
 
 def _bodies(found: Iterable["Member"]) -> tuple[MemberBody, ...]:

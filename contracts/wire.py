@@ -148,6 +148,8 @@ def _fault_of(message: ClientMessage) -> str | None:
         size = presence.size_of(message.data)
         if size > presence.MOST_DATA_BYTES:
             return f"data has at most {presence.MOST_DATA_BYTES} bytes of JSON, this has {size}"
+        if presence.is_too_deep(message.data):
+            return f"data is nested {presence.DEEPEST_DATA} deep at most"
     return None
 
 

@@ -116,6 +116,23 @@ def test_a_subscribe_that_does_not_fit_is_refused_with_its_id(rest: str) -> None
     assert (found.problem.code, found.message_id) == (ErrorCode.INVALID_MESSAGE, 4)
 
 
+@pytest.mark.parametrize("op", ['"presence","action":"enter"', '"signal","kind":"typing"'])
+@pytest.mark.parametrize(
+    ("most", "beyond"),
+    [
+        (json.dumps("x" * 1022), json.dumps("x" * 1023)),
+        (json.dumps("é" * 511), json.dumps("é" * 512)),  # bytes count, and as they are sent on
+        ("[" * 32 + "]" * 32, "[" * 33 + "]" * 33),
+        ('{"a":[' * 16 + "]}" * 16, '{"a":[' * 16 + "{}" + "]}" * 16),
+    ],
+    ids=["size", "bytes", "lists", "objects"],
+)
+def test_data_of_presence_and_signals_has_a_size_and_a_depth(op: str, most: str, beyond: str) -> None:
+    parse(f'{{"op":{op},"id":4,"channel":"c","data":{most}}}'.encode())
+    found = refusal(f'{{"op":{op},"id":4,"channel":"c","data":{beyond}}}'.encode())
+    assert (found.problem.code, found.message_id) == (ErrorCode.INVALID_MESSAGE, 4)
+
+
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode(errors="replace")))
 def test_whatever_a_client_sends_is_read_or_refused_and_nothing_else(text: bytes) -> None:
     with contextlib.suppress(InvalidClientMessage):
