@@ -60,7 +60,7 @@ class Drain:
                 self._untold.popleft()
             if not connection.closed:
                 connection.drain(told=told)
-        if not leaving:
+        if not leaving or not self._replica.connections:  # those that are left may all have gone by themselves
             self._finish()
             return None
         return now + SLOT_SECONDS

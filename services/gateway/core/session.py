@@ -73,7 +73,9 @@ class Session(Speaker):
         self._heard_at = self.replica.now()
         if counts and not self.closed:
             conduct, limits = self._conducting(), self.replica.limits
-            if conduct.excess(limits, self._heard_at) and conduct.goes_on(limits):
+            wait = conduct.excess(limits, self._heard_at)
+            if wait and conduct.goes_on(limits):
+                self._error(_too_fast(wait))
                 self.end(CloseCode.RATE)
 
     def receive(self, text: bytes) -> None:
@@ -118,8 +120,7 @@ class Session(Speaker):
         conduct, limits = self._conducting(), self.replica.limits
         wait = conduct.excess(limits, self._heard_at)
         if wait:
-            problem = Problem(ErrorCode.RATE_LIMITED, retry_after_ms=int(wait * 1000) + 1)
-            self._error(problem, wire.id_of(text))
+            self._error(_too_fast(wait), wire.id_of(text))
             if conduct.goes_on(limits):
                 self.end(CloseCode.RATE)
         return not wait
@@ -364,3 +365,7 @@ class Session(Speaker):
             del self.replica.connections[self]
             if self.principal is not None:
                 self.replica.dismiss(self.principal, self)
+
+
+def _too_fast(wait: float) -> Problem:
+    return Problem(ErrorCode.RATE_LIMITED, retry_after_ms=int(wait * 1000) + 1)

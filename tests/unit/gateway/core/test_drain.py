@@ -104,6 +104,17 @@ def test_nobody_there_is_no_reason_to_wait(world: World) -> None:
     assert len(world.replica.wheel) == 0
 
 
+def test_where_all_have_left_nothing_more_is_waited_for(world: World) -> None:
+    everybody = people(world, 5)
+    done: list[bool] = []
+    Drain(world.replica, 0, 60, lambda: done.append(True))
+    for person in everybody:
+        person.leave()
+    world.pass_time(0.5)
+    assert done == [True]
+    assert len(world.replica.wheel) == 0
+
+
 def test_a_second_signal_waits_for_nothing(world: World) -> None:
     people(world, 3)
     done: list[bool] = []

@@ -218,7 +218,10 @@ def test_frames_too_small_to_be_messages_count_against_the_rate_and_close_4101(o
         wire.feed(masked(opcode, b"", fin=opcode != CONT))
     assert not wire.session.closed
     wire.feed(masked(opcode, b"", fin=opcode != CONT) * 2)
-    assert wire.read()[-1] == {"op": "close", "code": 4101, "reason": "rate"}
+    [*_, told, close] = wire.read()
+    assert told["error"]["code"] == "rate_limited"
+    assert told["error"]["retry_after_ms"] > 0
+    assert close == {"op": "close", "code": 4101, "reason": "rate"}
 
 
 def test_after_our_close_a_flood_is_not_read() -> None:
