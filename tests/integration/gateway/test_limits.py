@@ -112,6 +112,30 @@ async def test_messages_too_fast_are_refused_and_go_on_closes_4101(tight: Gatewa
         assert await socket.closed() == 4101
 
 
+async def test_presence_and_signals_too_fast_are_refused_and_the_connection_stays(gateway: Gateway) -> None:
+    async with gateway.websocket("root", "admin") as socket:
+        await socket.subscribe("order:o1")
+        for number in range(8):
+            await socket.send(op="presence", id=number, channel="order:o1", action="update")
+        [*granted, error] = await socket.read_until("error")
+        assert len(granted) >= 5
+        assert (error["error"]["code"], error["error"]["retryable"]) == ("rate_limited", True)
+        assert 0 < error["error"]["retry_after_ms"] <= 6001
+        for kind in ("typing", "status"):
+            for number in range(4):
+                await socket.send(op="signal", id=f"{kind} {number}", channel="order:o1", kind=kind)
+            while not str(error["id"]).startswith(kind):
+                [*_, error] = await socket.read_until("error")
+            assert error["error"]["code"] == "rate_limited"
+            assert 0 < error["error"]["retry_after_ms"] <= 1001
+        await socket.send(op="presence", id=9, channel="order:o1", action="enter", data="x" * 1023)
+        while error["id"] != 9:
+            [*_, error] = await socket.read_until("error")
+        assert error["error"]["code"] == "invalid_message"
+        await socket.send(op="heartbeat", id=10)
+        assert (await socket.read_until("heartbeat"))[-1]["id"] == 10
+
+
 async def test_connects_too_fast_from_one_address_close_4101(tight: Gateway) -> None:
     async def connect(**headers: str) -> dict[str, Any]:
         address = tight.url.replace("http", "ws", 1) + "/v1/ws"

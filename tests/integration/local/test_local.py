@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 import httpx
 import pytest
 from httpx_sse import connect_sse
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from contracts.envelope import CONTENT_TYPE
 from services.chassis.server import listen
 from tests.harness.events import event, fresh
-from tests.harness.tokens import token
+from tests.harness.tokens import bearer, token
 from tests.harness.waiting import until
 from tests.integration.local.system import RunningSystem, ended, start
 
@@ -88,6 +91,26 @@ def test_what_was_published_is_there_after_a_restart_with_the_same_tokens(tmp_pa
         url = f"{after.gateway}/v1/channels/buyer:buyer_ada/events"
         answer = httpx.get(url, headers={"Authorization": f"Bearer {tokens['buyer']}"})
         assert [entry["event"] for entry in answer.json()["events"]] == [document]
+
+
+def test_the_gateway_drains_as_it_is_told_before_the_system_ends(tmp_path: Path) -> None:
+    told: dict[str, str | None] = {"A2A_DRAIN_GRACE_S": "1", "A2A_DRAIN_SPREAD_S": "2"}
+    with RunningSystem(tmp_path, "--no-traffic", environment=told) as system:
+        address = f"{system.gateway.replace('http', 'ws', 1)}/v1/ws"
+        with connect(address, additional_headers=bearer("buyer_ada", "buyer")) as socket:
+            assert json.loads(socket.recv(10))["op"] == "welcome"
+            began = time.monotonic()
+            system.process.terminate()
+            drain = json.loads(socket.recv(10))
+            assert time.monotonic() - began >= 1  # the grace
+            assert drain["op"] == "drain"
+            assert 900 < drain["reconnect_in_ms"] <= 1000  # alone, in the middle of the spread
+            with pytest.raises(ConnectionClosed) as closed:
+                socket.recv(10)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 4200
+            assert time.monotonic() - began >= 1.9
+        assert ended(system.process).code == 0
 
 
 def test_demo_traffic_is_deals_that_are_dealt_to_their_end(tmp_path: Path) -> None:
