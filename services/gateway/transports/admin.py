@@ -153,12 +153,15 @@ class AdminEndpoints:
         async with self._bodies.read(request, _LARGEST_BODY) as content:
             body = _read(content)
         now = self._wall()
-        until = now + DEFAULT_SECONDS if body.until is None else _moment(body.until)
-        if not now < until <= now + _LONGEST_SECONDS:
-            raise _unfit("until is a moment within the next 366 days")
-        # Said again where the clock is behind, it takes back nothing of what stands.
+        # Said again, perhaps by a clock that is behind, it takes back nothing of what stands unless it says so.
         standing = self._revoking.find(sub=body.sub, jti=body.jti)
         at = now if standing is None else max(now, standing.at)
+        if body.until is not None:
+            until = _moment(body.until)
+        else:
+            until = max(now + DEFAULT_SECONDS, now if standing is None else standing.until)
+        if not now < until <= now + _LONGEST_SECONDS:
+            raise _unfit("until is a moment within the next 366 days")
         revocation = _checked(Revocation(at=at, until=until, sub=body.sub, jti=body.jti, by=admin.sub))
         await self._revoking.store(revocation, now)
         self._log.info("audit", action="revoked", by=admin.sub, sub=body.sub, jti=body.jti, until=until)

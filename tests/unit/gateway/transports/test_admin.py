@@ -8,7 +8,7 @@ import httpx
 import structlog
 from starlette.applications import Starlette
 
-from contracts.revocation import Revocation
+from contracts.revocation import DEFAULT_SECONDS, Revocation
 from services.chassis.auth import TokenVerifier
 from services.chassis.bodies import Bodies
 from services.chassis.revocations import Revocations
@@ -33,8 +33,9 @@ class Revoking:
         return self._known.find(sub=sub, jti=jti)
 
 
-async def test_a_revocation_said_again_by_a_clock_that_is_behind_bars_no_less() -> None:
-    revoking, clock = Revoking(), [time.time()]
+async def revoked(behind: float, *bodies: dict[str, Any]) -> Revocation:
+    """What stands after an admin has said these one after the other, each so many seconds before the last."""
+    revoking, clock = Revoking(), [time.time() + behind]
     fleet: Any = None  # is not asked
     admin = AdminEndpoints(
         Identity(TokenVerifier(hs256_secret=SECRET), ()),
@@ -46,9 +47,23 @@ async def test_a_revocation_said_again_by_a_clock_that_is_behind_bars_no_less() 
     )
     transport = httpx.ASGITransport(Starlette(routes=admin.routes()))
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-        for behind in (0.0, 40.0):
-            clock[0] -= behind
-            answer = await client.post("/v1/admin/revocations", json={"sub": "ada"}, headers=bearer("root", "admin"))
+        for body in bodies:
+            answer = await client.post("/v1/admin/revocations", json=body, headers=bearer("root", "admin"))
             assert answer.status_code == 201
+            clock[0] -= behind
     (found,) = revoking.standing("", 10)
-    assert found.at == clock[0] + 40.0
+    return found
+
+
+async def test_a_revocation_said_again_by_a_clock_that_is_behind_bars_no_less() -> None:
+    first = time.time() + 40.0
+    found = await revoked(40.0, {"sub": "ada"}, {"sub": "ada"})
+    assert found.at >= first
+    assert found.until >= first + DEFAULT_SECONDS
+
+
+async def test_a_revocation_said_again_holds_no_shorter_but_where_it_says_so() -> None:
+    month, hour = time.time() + 30 * DEFAULT_SECONDS, time.time() + 3600
+    assert (await revoked(0, {"sub": "ada", "until": month}, {"sub": "ada"})).until == month
+    assert (await revoked(0, {"sub": "ada"}, {"sub": "ada", "until": hour})).until == hour
+    assert (await revoked(0, {"jti": "t1", "until": hour}, {"jti": "t1"})).until > hour
