@@ -116,6 +116,8 @@ class ControlReader:
                 self._epoch, self._read = state.epoch, 0
             if state.last > self._read and state.messages:
                 await self._read_on(client)
+                if not self._revocations.is_current:
+                    await self._confirm(client)
         except jetstream.StreamMissing:
             await self._make(client)
         except _FAILURES as error:
@@ -148,6 +150,22 @@ class ControlReader:
             batch = await direct_get(client, CONTROL, query, _READ_SECONDS)
             self._take(batch.messages)
             more = batch.more and bool(batch.messages)
+
+    async def _confirm(self, client: Client) -> None:
+        """Ask the stream's leader whether the copy that was read had all of it: else nobody may be let in yet.
+
+        Raises:
+            DirectGetFailed: it is behind.
+        """
+        try:
+            query = {"last_by_subj": REVOCATION_SUBJECTS}
+            newest = (await jetstream.request(client, f"STREAM.MSG.GET.{CONTROL}", query))["message"]["seq"]
+        except jetstream.JetStreamError as error:
+            if error.code == jetstream.NO_MESSAGE:
+                return
+            raise
+        if newest > self._read:
+            raise DirectGetFailed("a copy of the stream is behind")
 
     def _take(self, messages: Sequence[Stored]) -> None:
         found = []
