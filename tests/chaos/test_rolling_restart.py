@@ -119,10 +119,11 @@ async def roll(nats_url: str, replicas: int, clients: int, spread: float) -> lis
     balancer = Balancer(processes)
     published: dict[str, list[str]] = {f"b{number}": [] for number in range(clients)}
     shares: list[float] = []
+    running: list[asyncio.Task[None]] = []
     async with marketplace(nats_url) as market, asyncio.TaskGroup() as tasks:
         try:
             await asyncio.gather(*(process.start() for process in processes))
-            running = [tasks.create_task(balancer.watch())]
+            running.append(tasks.create_task(balancer.watch()))
             await until(lambda: len(balancer.ready) == replicas)
             everybody = [Client(buyer, balancer) for buyer in published]
             running += [tasks.create_task(client.run()) for client in everybody]
@@ -156,8 +157,9 @@ async def roll(nats_url: str, replicas: int, clients: int, spread: float) -> lis
 
 
 async def test_a_rolling_restart_loses_nothing_and_is_no_storm(nats: EmbeddedNats) -> None:
-    shares = await roll(nats.url, replicas=2, clients=40, spread=2)
-    assert max(shares) <= 2, shares  # a second more or less is one of few; the long run holds the promise of 1.5
+    shares = await roll(nats.url, replicas=2, clients=40, spread=4)
+    # All at once would be 4. A busy machine's second more or less is one of few; the long run holds the promise of 1.5.
+    assert max(shares) <= 3, shares
 
 
 @pytest.mark.endurance

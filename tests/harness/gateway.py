@@ -163,8 +163,8 @@ async def running_gateway(nats_url: str, **changes: Any) -> AsyncIterator[Gatewa
     assert not fatal, fatal
 
 
-async def is_ready(gateway: Gateway, seconds: float = 15) -> None:
-    """Wait until `/readyz` says so."""
+async def is_ready(gateway: Gateway, seconds: float = 60) -> None:
+    """Wait until `/readyz` says so; a process that begins on a busy machine takes its time."""
     async with gateway.http as client:
 
         async def ready() -> bool:
@@ -210,7 +210,7 @@ class GatewayProcess:
             self.process.wait(5)
             self.process = None
 
-    async def stop(self, seconds: float = 10) -> int:
+    async def stop(self, seconds: float = 30) -> int:
         """End it in order; its exit code."""
         assert self.process is not None
         self.process.terminate()

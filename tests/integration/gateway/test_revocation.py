@@ -20,7 +20,7 @@ from services.local.embedded import EmbeddedNats
 from tests.harness.asgi import serving
 from tests.harness.events import event, fresh
 from tests.harness.fleet import ADMIN, fleet, replica_of, revoke
-from tests.harness.gateway import Gateway, running_gateway, settings
+from tests.harness.gateway import Gateway, GatewayProcess, Socket, running_gateway, settings
 from tests.harness.line import Line
 from tests.harness.marketplace import Marketplace
 from tests.harness.tokens import bearer, token
@@ -244,21 +244,31 @@ async def test_what_is_known_holds_while_nats_is_away_and_what_came_meanwhile_is
 async def test_a_replica_that_was_cut_off_obeys_what_it_missed_as_soon_as_it_is_back(nats_server: str) -> None:
     who, later = fresh("buyer"), fresh("buyer")
     line = Line(int(nats_server.rpartition(":")[2]))
-    async with line.open(), running_gateway(nats_server) as here, running_gateway(line.url) as cut_off:
-        async with cut_off.websocket(who, **OLD) as open_one:
-            line.sever()
-            assert (await revoke(here, sub=who)).status_code == 201
-            assert (await open_one.ask(op="heartbeat", id=1))["op"] == "heartbeat"  # it has not heard, and serves on
-            line.heal()
-            assert (await open_one.read_until("error", 20))[-1]["error"]["code"] == "revoked"
-            assert await open_one.closed() == 4004
-        assert (await refused_socket(cut_off, who))[0]["code"] == "revoked"
-        line.deafen()  # what it asks arrives, and no answer does
-        async with cut_off.websocket(later, **OLD) as open_one:
-            assert (await revoke(here, sub=later)).status_code == 201
-            line.cut()
-            assert (await open_one.read_until("error", 20))[-1]["error"]["code"] == "revoked"
-            assert await open_one.closed() == 4004
+    async with line.open(), running_gateway(nats_server) as here:
+        # In a process of its own: where a line is cut while nats-py connects, it leaves its socket to the collector.
+        process = GatewayProcess(line.url)
+        try:
+            cut_off = await process.start()
+            async with cut_off.websocket(who, **OLD) as open_one:
+                line.sever()
+                assert (await revoke(here, sub=who)).status_code == 201
+                assert (await open_one.ask(op="heartbeat", id=1))["op"] == "heartbeat"  # it has not heard, and serves
+                line.heal()
+                await shut_out(open_one)
+            assert (await refused_socket(cut_off, who))[0]["code"] == "revoked"
+            async with cut_off.websocket(later, **OLD) as open_one:
+                line.deafen()  # what it asks arrives, and no answer does
+                assert (await revoke(here, sub=later)).status_code == 201
+                line.cut()
+                await shut_out(open_one)
+        finally:
+            process.kill()
+
+
+async def shut_out(socket: Socket) -> None:
+    """It is told why and closed, once its gateway is connected again."""
+    assert (await socket.read_until("error", 20))[-1]["error"]["code"] == "revoked"
+    assert await socket.closed() == 4004
 
 
 async def test_every_service_that_takes_tokens_obeys(fresh_nats: EmbeddedNats) -> None:

@@ -27,7 +27,7 @@ async def refuses(client: httpx.AsyncClient, method: str, url: str, role: str, w
         answer = await client.request(method, url, headers={"A2A-Version": "1.0", **bearer(who, role, **OLD)})
         return answer.status_code == 403 and "revoked" in answer.text.lower()
 
-    await until(revoked, seconds=5, what=f"{method} {url} is refused")
+    await until(revoked, what=f"{method} {url} is refused")
 
 
 async def test_a_revocation_holds_at_every_service_for_whatever_is_asked(nats_server: str) -> None:

@@ -21,6 +21,9 @@ from tests.harness.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+# A process that begins, on a busy machine.
+_SECONDS = 60.0
+
 
 def begun(**environment: str) -> subprocess.Popen[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("A2A_")}
@@ -33,7 +36,7 @@ def begun(**environment: str) -> subprocess.Popen[str]:
     )
 
 
-def run(seconds: float = 15, **environment: str) -> tuple[int, list[str], str]:
+def run(seconds: float = _SECONDS, **environment: str) -> tuple[int, list[str], str]:
     """Exit code, the lines that are no log, and standard output."""
     process = begun(**environment)
     try:
@@ -59,7 +62,7 @@ def run(seconds: float = 15, **environment: str) -> tuple[int, list[str], str]:
     ],
 )
 async def test_a_wrong_setting_is_named_in_one_line(environment: dict[str, str], named: str) -> None:
-    code, lines, _ = await asyncio.to_thread(run, 15, **environment)
+    code, lines, _ = await asyncio.to_thread(run, _SECONDS, **environment)
     assert code == 2
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
@@ -103,7 +106,7 @@ async def test_a_gateway_started_before_nats_is_alive_and_becomes_ready(make_nat
                     return (await client.get("/livez")).status_code == 200
                 return False
 
-            await until(alive, seconds=15, what="the gateway is alive")
+            await until(alive, seconds=_SECONDS, what="the gateway is alive")
             assert (await client.get("/readyz")).status_code == 503
             nats.start()
             await starting
@@ -124,7 +127,7 @@ async def test_a_gateway_that_waits_for_nats_ends_in_order() -> None:
                     return (await client.get("/livez")).status_code == 200
                 return False
 
-            await until(alive, seconds=15, what="the gateway is alive")
+            await until(alive, seconds=_SECONDS, what="the gateway is alive")
         assert await process.stop() == 0
     finally:
         starting.cancel()
@@ -163,7 +166,7 @@ async def test_sigterm_tells_every_client_and_ends_in_time_though_some_do_not_an
             assert "retry" in told[-2] or "retry" in told[-1]
             assert await blocks.read() == {}
             assert await stopping == 0
-            assert time.monotonic() - begun_at < 3.5
+            assert time.monotonic() - begun_at < 15  # half as long as the poll would have waited
     finally:
         process.kill()
 
