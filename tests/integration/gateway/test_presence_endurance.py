@@ -67,18 +67,25 @@ async def test_a_killed_replicas_members_are_gone_within_twenty_seconds(
     async with (
         process(fresh_nats.url) as first,
         process(fresh_nats.url) as second,
+        process(fresh_nats.url) as third,
         contextlib.AsyncExitStack() as stack,
+        attending(third.gateway, "root", "admin", channel) as elsewhere,
+        third.gateway.http as http,
     ):
         here = await three(stack, first.gateway, channel, "a")
         await three(stack, second.gateway, channel, "b")
-        for person in here:
+        for person in (*here, elsewhere):
             await person.sees("a0", "a1", "a2", "b0", "b1", "b2")
         second.kill()
         killed_at = time.monotonic()
-        for person in here:
+        # Who comes after the kill is told the same.
+        late = await stack.enter_async_context(attending(third.gateway, "late", "admin", channel))
+        assert set(late.members or ()) == {"a0", "a1", "a2", "b0", "b1", "b2"}
+        for person in (*here, elsewhere, late):
             await person.sees("a0", "a1", "a2", seconds=25)
+        assert await paged(http, channel) == 3
         took = time.monotonic() - killed_at
-        print(f"\nkilled: gone after {took:.1f} s")
+        print(f"\nkilled: gone everywhere after {took:.1f} s")
         assert 10 < took <= 20
 
 

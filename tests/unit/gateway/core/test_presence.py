@@ -6,7 +6,8 @@ from msgspec import Raw
 from contracts.errors import CloseCode, ErrorCode, Problem
 from contracts.presence import PAGE_MEMBERS
 from services.gateway.core.limits import Limits
-from tests.harness.core import World, order, principal
+from services.gateway.core.session import Session
+from tests.harness.core import FakeSink, World, order, principal
 from tests.harness.people import Person
 from tests.harness.presence import FakeStore, body, come, enter, settle, told, watched_order
 
@@ -247,6 +248,35 @@ def test_a_long_list_comes_in_pages(world: World) -> None:
     pages = [one for one in buyer.ask(op="subscribe", channel="order:o1", presence=True) if one["op"] == "presence"]
     assert [len(one["members"]) for one in pages] == [256, 256, 1]
     assert [one.get("more", False) for one in pages] == [True, True, False]
+
+
+class SizesSink(FakeSink):
+    """Keeps how long each write was, and none of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def write(self, data: bytes) -> None:
+        self.sizes.append(len(data))
+
+
+def test_of_five_thousand_who_are_there_and_watch_each_is_told_of_a_join_in_one_small_message() -> None:
+    world = watched_order()
+    sinks = [SizesSink() for _ in range(5000)]
+    for number, sink in enumerate(sinks):
+        session = Session(world.replica, sink, principal(f"member{number}"))
+        session.receive(b'{"op":"subscribe","channel":"order:o1","presence":true}')
+        session.receive(b'{"op":"presence","channel":"order:o1","action":"enter","data":{"n":1}}')
+    settle(world)
+    assert world.replica.presence.roster.count == 5000
+    for sink in sinks:
+        sink.sizes.clear()
+    come(world, "late", "admin").ask(op="presence", channel="order:o1", action="enter", data={"n": 1})
+    settle(world)
+    [told_sizes] = {tuple(sink.sizes) for sink in sinks}
+    assert len(told_sizes) == 1
+    assert told_sizes[0] < 120
 
 
 def test_a_join_is_made_into_bytes_once_for_all_who_see_everybody(world: World) -> None:
