@@ -11,7 +11,7 @@ from typing import Any
 _LOOK_AGAIN_SECONDS = 0.01
 
 
-async def until(condition: Callable[[], Any], *, seconds: float = 10.0, what: str = "") -> Any:
+async def until(condition: Callable[[], Any], *, seconds: float = 30.0, what: str = "") -> Any:
     """The first truthy value of `condition`, which may be asynchronous, asked every 10 ms.
 
     Raises:

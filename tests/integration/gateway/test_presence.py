@@ -175,6 +175,34 @@ async def test_a_replica_cut_off_for_long_leaves_once_elsewhere_and_comes_back_o
         assert there.told[before[1] :] == beside.told[before[2] :] == [("leave", "root")]
 
 
+async def test_who_comes_to_a_replica_that_is_cut_off_takes_part_once_it_is_not(
+    market: Marketplace, fresh_nats: EmbeddedNats
+) -> None:
+    channel = await deal(market)
+    async with (
+        Line(fresh_nats.port).open() as line,
+        running_gateway(fresh_nats.url, **PATIENT) as first,
+        # It has nothing of what was stored before it began: who is a party only the stream tells.
+        process(line.url, {**PATIENT, "log_warm_events": 0}) as second,
+        attending(first, "n1", "node", channel) as there,
+    ):
+        line.sever()
+        async with attending(second.gateway, "b1", "buyer", channel) as here:
+            await here.enter("at last")
+            assert here.members == {}
+            async with second.gateway.http as http:
+                path = f"/v1/channels/{channel}/presence"
+                answer = await http.get(path, headers=bearer("b1", "buyer"))
+                assert (answer.status_code, answer.json()["code"]) == (503, "replay_unavailable")
+                assert int(answer.headers["retry-after"]) > 0
+                line.heal()
+                await there.enter("all the time")
+                for person in (here, there):
+                    await person.sees("b1", "n1", seconds=30)
+                answer = await http.get(path, headers=bearer("b1", "buyer"))
+                assert [one["sub"] for one in answer.json()["members"]] == ["b1", "n1"]
+
+
 async def test_a_short_cut_and_a_restart_of_nats_are_no_news(market: Marketplace, fresh_nats: EmbeddedNats) -> None:
     channel = await deal(market)
     async with (
