@@ -126,7 +126,8 @@ class Replica:
     def __post_init__(self) -> None:
         """Make what stands on the ports."""
         self.headcount = Headcount(self.limits.max_connections_per_principal, self.limits.connection_policy)
-        signals = Signals(self.streams, self.access, Parties(self.streams, self.now), self.wall)
+        parties = Parties(self.streams, self.now)
+        signals = Signals(self.streams, self.access, parties, self.wall, self.schedule.wake)
         self.presence = Presence(
             self.new_id(),
             signals,

@@ -1,12 +1,16 @@
 """Signals: typing and status, from one client to the others in its channel, here and at other replicas (PROTOCOL §5).
 
-Never stored and never queued: what a client does not take now it does not get, what is older than five seconds is
-dropped, and what cannot be sent now is not sent. Who may see the sender gets it, by the same rule as for members.
+Never stored: what a client does not take now it does not get, what is older than five seconds is dropped, and what
+cannot be sent now is not sent. Who may see the sender gets it, by the same rule as for members. In a channel of
+thousands a signal is handed on a part at a time, so that events are not kept waiting; where too many are under way,
+the next one is dropped.
 """
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Protocol
 
 from contracts.presence import Note, NotPresence, decode_note, encode_note, signal
@@ -18,6 +22,10 @@ from services.gateway.core.stream import Stream
 from services.gateway.core.subscription import Subscription
 
 EXPIRE_MS = 5000
+# Clients that a signal is handed to in one turn of the loop.
+_HANDED_A_TURN = 256
+# Signals of one channel under way: more of them would be of little use by the time that they are told.
+_MOST_UNDER_WAY = 16
 
 
 class Carrier(Protocol):
@@ -34,7 +42,7 @@ class SignalTally:
     sent: int = 0
     received: int = 0
     delivered: int = 0
-    # By reason: old, slow client, not carried.
+    # By reason: old, slow client, not carried, too many under way.
     dropped: dict[str, int] = field(default_factory=dict)
 
     def drop(self, reason: str) -> None:
@@ -46,8 +54,17 @@ class Signals:
     """Takes signals of clients here to all who are to get them, and those of other replicas to clients here."""
 
     def __init__(
-        self, streams: Mapping[str, Stream], access: Access, parties: Parties, wall: Callable[[], float]
+        self,
+        streams: Mapping[str, Stream],
+        access: Access,
+        parties: Parties,
+        wall: Callable[[], float],
+        wake: Callable[[Callable[[], None]], None],
     ) -> None:
+        """`wake`: has a call made in the loop's next turn."""
+        self._wake = wake
+        # By channel, signals that have not been handed to everybody yet: each step hands one to one more client.
+        self._under_way: dict[str, deque[Iterator[None]]] = {}
         self._streams = streams
         self._access = access
         self.parties = parties
@@ -81,12 +98,39 @@ class Signals:
         if self._is_old(note):
             self.tally.drop("old")
             return
+        before = self._under_way.get(channel)
+        if before is not None and len(before) >= _MOST_UNDER_WAY:
+            self.tally.drop("too_many")
+            return
+        handing = self._handing(list(stream.fanout.of(channel)), channel, note, sender)
+        if before is not None:
+            before.append(handing)
+        elif _goes_on(handing):
+            self._under_way[channel] = deque((handing,))
+            if len(self._under_way) == 1:
+                self._wake(self._go_on)
+
+    def _go_on(self) -> None:
+        """A turn for the channel that has waited longest."""
+        channel = next(iter(self._under_way))
+        handings = self._under_way.pop(channel)
+        if not _goes_on(handings[0]):
+            handings.popleft()
+        if handings:
+            self._under_way[channel] = handings
+        if self._under_way:
+            self._wake(self._go_on)
+
+    def _handing(
+        self, subscriptions: list[Subscription], channel: str, note: Note, sender: Connection | None
+    ) -> Iterator[None]:
         frame = text_frame(signal(channel, note))
-        for subscription in list(stream.fanout.of(channel)):
+        for subscription in subscriptions:
             connection = subscription.reader.connection
             grant = next((one for one in subscription.grants if one.channel == channel), None)
             if connection is not sender and grant is not None and grant.sees(note.sub, note.role):
                 self.parties.judge(grant, partial(self._hand, connection, subscription, note, frame))
+            yield
 
     def _hand(
         self, connection: Connection, subscription: Subscription, note: Note, frame: bytes, is_party: bool | None
@@ -102,3 +146,8 @@ class Signals:
 
     def _is_old(self, note: Note) -> bool:
         return self._wall() * 1000 - note.at > EXPIRE_MS
+
+
+def _goes_on(handing: Iterator[None]) -> bool:
+    """Take a turn's steps; whether there may be more."""
+    return sum(1 for _ in islice(handing, _HANDED_A_TURN)) == _HANDED_A_TURN

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.harness.core import World
+from tests.harness.core import World, order, principal
+from tests.harness.people import Person
 from tests.harness.presence import FakeCarrier, come, told, watched_order
 
 
@@ -27,6 +28,65 @@ def test_typing_is_once_a_second_and_each_kind_for_itself(world: World) -> None:
     [refused] = buyer.ask(op="signal", id=9, channel="order:o1", kind="typing")
     assert (refused["id"], refused["error"]["code"]) == (9, "rate_limited")
     assert 0 < refused["error"]["retry_after_ms"] <= 1001
+
+
+def admins(world: World, count: int) -> list[Person]:
+    """So many who are subscribed."""
+    found = [Person(world, principal(f"root{number}")) for number in range(count)]
+    for person in found:
+        person.ask(op="subscribe", channel="order:o1")
+    world.settle()
+    return found
+
+
+def test_in_a_channel_of_thousands_a_signal_keeps_nobody_waiting_and_too_many_are_dropped(world: World) -> None:
+    everybody = admins(world, 600)
+    buyer = come(world, "b1")
+
+    def heard() -> list[int]:
+        return [sum(message["op"] == "signal" for message in person.read()) for person in everybody]
+
+    buyer.ask(op="signal", channel="order:o1", kind="typing")
+    assert sum(heard()) == 256
+    world.loop.turn()
+    assert sum(heard()) == 256
+    world.loop.run()
+    assert sum(heard()) == 88
+    # Each is heard by all in the order in which they came, as long as not too many are under way.
+    for number, person in enumerate(everybody[:70]):
+        person.ask(op="signal", channel="order:o1", kind="status", data=number)
+    world.loop.run()
+    said = [[message["data"] for message in person.heard if message["op"] == "signal"] for person in everybody[70:]]
+    assert said == [[None, *range(16)]] * 530
+    tally = world.replica.presence.signals.tally
+    assert tally.dropped["too_many"] == 54
+    heard()
+    world.pass_time(2)
+    buyer.ask(op="signal", channel="order:o1", kind="typing", data="again")
+    world.loop.run()
+    assert set(heard()) == {1}
+
+
+def test_what_is_under_way_in_a_large_channel_keeps_no_small_one_waiting(world: World) -> None:
+    world.publish(order("o2", buyer="b1", node="n1"))
+    large, node = admins(world, 300), come(world, "n1", "node", channel="order:o2")
+    for person in large[:20]:
+        person.ask(op="signal", channel="order:o1", kind="status")
+    come_in = Person(world, principal("b1", "buyer"))
+    come_in.ask(op="subscribe", channel="order:o2")
+    come_in.ask(op="signal", channel="order:o2", kind="typing")
+    assert [message["op"] for message in node.read()] == ["signal"]
+    world.loop.run()
+    assert {sum(message["op"] == "signal" for message in person.heard) for person in large[20:]} == {16}
+
+
+def test_what_grows_old_under_way_is_dropped(world: World) -> None:
+    everybody = admins(world, 300)
+    come(world, "b1").ask(op="signal", channel="order:o1", kind="typing")
+    world.clock.seconds += 6
+    world.loop.run()
+    assert sum(message["op"] == "signal" for person in everybody for message in person.heard) == 256
+    assert world.replica.presence.signals.tally.dropped["old"] == 44
 
 
 def test_who_subscribes_anew_is_granted_no_more(world: World) -> None:
