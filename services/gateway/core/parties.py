@@ -121,25 +121,32 @@ class Parties:
         if by_key.pop(grant.key, None) is not None and not by_key:
             del self._outside[grant.stream]
 
-    def look(self) -> None:
-        """Call those whose first event has come since the last look, and ask again where nobody has answered."""
+    def look(self) -> bool:
+        """Call those whose first event has come since the last look, and ask again where nobody has answered.
+
+        A page of each stream at a time, so that events are not kept waiting; whether there is more to look at.
+        """
+        goes_on = False
         for name in list(self._outside):
             log = self._streams[name].log
             position = max(min(self._looked[name], log.high), log.low)
+            page = log.page(position)
+            if page is None:
+                continue
+            keys = self._outside[name].keys()
             found: set[str] = set()
-            while (page := log.page(position)) is not None:
-                keys = self._outside[name].keys()
-                for entry in page.entries:
-                    if entry.sequence > position:
-                        found.update(keys & set(entry.keys))
-                position = page.high
-            self._looked[name] = position
+            for entry in page.entries:
+                if entry.sequence > position:
+                    found.update(keys & set(entry.keys))
+            self._looked[name] = page.high
+            goes_on = goes_on or page.high < log.high
             for key in found:
                 self._remember(key)
                 self._call(name, key)
         for grant in [grant for key, grant in self._unsure.items() if self._asked_lately(key) is None]:
             self._no[grant.key] = self._now(), None  # until it answers, it is not asked at each look
             self._ask(grant, partial(self._settled, grant))
+        return goes_on
 
     def _settled(self, grant: Grant, is_party: bool | None) -> None:
         if is_party is None:

@@ -80,6 +80,8 @@ class Presence:
         # Watchers that have something to be told, in the order in which they are.
         self._behind: dict[Watcher, View] = {}
         self._awake = False
+        # Whether the log is being looked through for those who are no party yet.
+        self._looks = False
 
     @property
     def watched(self) -> int:
@@ -234,8 +236,14 @@ class Presence:
         touched, self._touched = self._touched, {}
         for view in touched:
             self._settle(view)
-        self.parties.look()
+        if not self._looks:
+            self._look()
         return self._next_due(now)
+
+    def _look(self) -> None:
+        self._looks = self.parties.look()
+        if self._looks:
+            self._wake(self._look)
 
     def _next_due(self, now: float) -> float | None:
         waiting = min((view.ready_by for view in self._opening if view.ready_by is not None), default=None)

@@ -6,6 +6,7 @@ from msgspec import Raw
 from contracts.errors import CloseCode, ErrorCode, Problem
 from contracts.presence import PAGE_MEMBERS
 from services.gateway.core.limits import Limits
+from services.gateway.core.log import PAGE_EVENTS
 from services.gateway.core.session import Session
 from tests.harness.core import FakeSink, World, order, principal
 from tests.harness.people import Person
@@ -222,6 +223,22 @@ def test_a_party_that_the_archive_could_not_tell_is_told_once_it_can(world: Worl
     world.pass_time(20)
     assert not world.replica.presence.parties.awaited
     world.assert_nothing_is_left()
+
+
+def test_the_log_is_looked_through_for_who_is_no_party_yet_a_page_a_turn(world: World) -> None:
+    stranger = come(world, "b2")
+    stranger.ask(op="presence", channel="order:o1", action="enter")
+    for number in range(2 * PAGE_EVENTS):
+        world.market.publish(order(f"q{number}", buyer="other"))
+    world.market.publish(order("o1", buyer="b2"))
+    world.market.feed()
+    world.pass_time(1.25)
+    turns = 0
+    while world.loop.due:
+        world.loop.turn()
+        turns += 1
+    assert turns >= 2
+    assert told(stranger)[-1] == {"members": [body("b2")]}
 
 
 def test_a_stranger_whom_the_archive_could_not_tell_stays_one(world: World) -> None:
