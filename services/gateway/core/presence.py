@@ -241,6 +241,7 @@ class Presence:
         return self._next_due(now)
 
     def _look(self) -> None:
+        self._looks = False  # so that there is a next time where this raises
         self._looks = self.parties.look()
         if self._looks:
             self._wake(self._look)

@@ -114,12 +114,15 @@ class Signals:
         """A turn for the channel that has waited longest."""
         channel = next(iter(self._under_way))
         handings = self._under_way.pop(channel)
-        if not _goes_on(handings[0]):
-            handings.popleft()
-        if handings:
-            self._under_way[channel] = handings
-        if self._under_way:
-            self._wake(self._go_on)
+        handing = handings.popleft()
+        try:
+            if _goes_on(handing):
+                handings.appendleft(handing)
+        finally:  # one that raised is gone, and keeps none of the others back
+            if handings:
+                self._under_way[channel] = handings
+            if self._under_way:
+                self._wake(self._go_on)
 
     def _handing(
         self, subscriptions: list[Subscription], channel: str, note: Note, sender: Connection | None

@@ -134,3 +134,34 @@ def test_a_signal_that_cannot_be_carried_still_reaches_those_here(world: World) 
     buyer.ask(op="signal", channel="order:o1", kind="typing")
     assert len(told(node)) == 1
     assert world.replica.presence.signals.tally.dropped == {"not_carried": 1}
+
+
+def test_who_cannot_be_told_keeps_nobody_of_another_channel_from_being_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everybody = admins(world, 600)
+    for person in everybody:
+        person.ask(op="subscribe", channel="intent:i")
+    world.settle()
+    buyer = come(world, "b1")
+    buyer.ask(op="subscribe", channel="intent:i")
+    world.settle()
+
+    def broken(data: bytes) -> None:
+        raise OSError("no more")
+
+    for channel in ("order:o1", "intent:i"):
+        buyer.ask(op="signal", channel=channel, kind="typing")
+    monkeypatch.setattr(everybody[300].sink, "write", broken)
+    faults = 0
+    for _ in range(20):
+        try:
+            world.loop.run()
+        except OSError:
+            faults += 1
+    assert faults == 2
+    buyer.ask(op="signal", channel="intent:i", kind="status")
+    monkeypatch.undo()
+    world.loop.run()
+    heard = [message for message in everybody[-1].read() if message["op"] == "signal"]
+    assert [(message["channel"], message["kind"]) for message in heard] == [("intent:i", "status")]
