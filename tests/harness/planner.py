@@ -1,7 +1,8 @@
 """Plans for tests: publishes their events as an executor does, and answers `svc.plans.*` from what it published.
 
 In the place of services/plans where a test has to decide what happens when; tests of the whole system use the
-service itself.
+service itself. As strict as the service: who has seen an event anywhere is never answered without it, and of two
+requests for one plan the second is decided after what came of the first.
 """
 
 import asyncio
@@ -80,15 +81,20 @@ class Planner:
         self.gap: Document | None = None
         # The traces that requests were part of.
         self.traces: list[str | None] = []
+        # By plan. Held from before an event is stored until it is noted here: others see it in between, and may ask.
+        self._storing: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # By plan. Held while a request decides, and publishes what it decided.
+        self._deciding: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def publish(self, *documents: Document) -> list[str]:
         """Store events in order; their cursors."""
         found = []
         for document in documents:
             _, owner, plan = document["subject"].split(".")
-            sequence = await self.market.publish(document)
-            self.owners[plan] = owner
-            self.stored[plan].append((sequence, document))
+            async with self._storing[plan]:
+                sequence = await self.market.publish(document)
+                self.owners[plan] = owner
+                self.stored[plan].append((sequence, document))
             found.append(f"{self._prefix}{sequence}")
         return found
 
@@ -114,33 +120,38 @@ class Planner:
 
     async def _get(self, request: GetPlan, claims: Document) -> Document:
         upto = None if request.cursor is None else int(request.cursor.rpartition(".")[2])
-        found = self._task(request.id, claims, upto)
+        found = await self._task(request.id, claims, upto)
         if request.cursor is not None and self.gap is not None:
             found["gap"] = self.gap
         return found
 
     async def _cancel(self, request: CancelPlan, claims: Document) -> Document:
-        found = self._task(request.id, claims)
-        if "error" in found:
-            return found
-        if found["task"]["status"]["state"].removeprefix("TASK_STATE_") in TERMINAL:
-            return {"error": {"code": "not_cancelable", "message": "it has ended", "retryable": False}}
-        await self.publish(status(request.id, self.owners[request.id], "CANCELED"))
-        return self._task(request.id, claims)
+        async with self._deciding[request.id]:
+            found = await self._task(request.id, claims)
+            if "error" in found:
+                return found
+            if found["task"]["status"]["state"].removeprefix("TASK_STATE_") in TERMINAL:
+                return {"error": {"code": "not_cancelable", "message": "it has ended", "retryable": False}}
+            await self.publish(status(request.id, self.owners[request.id], "CANCELED"))
+            return await self._task(request.id, claims)
 
     async def _start(self, request: StartPlan, claims: Document) -> Document:
         continued = request.message.get("taskId")
         plan = continued or f"plan_{uuid.uuid5(uuid.NAMESPACE_URL, claims['sub'] + request.message['messageId']).hex}"
         text = request.message["parts"][0].get("text", "")
-        if continued is not None:
-            await self.publish(status(plan, claims["sub"], "WORKING", text, role="USER"))
-        elif plan not in self.owners:
-            await self.begin(claims["sub"], text, plan)
-        return self._task(plan, claims)
+        async with self._deciding[plan]:
+            if continued is not None:
+                await self.publish(status(plan, claims["sub"], "WORKING", text, role="USER"))
+            elif plan not in self.owners:
+                await self.begin(claims["sub"], text, plan)
+            return await self._task(plan, claims)
 
     async def _list(self, request: ListPlans, claims: Document) -> Document:
+        for storing in [lock for lock in self._storing.values() if lock.locked()]:
+            async with storing:
+                pass  # what has just been seen elsewhere is listed, too
         mine = [plan for plan, owner in self.owners.items() if owner == claims["sub"]]
-        tasks = [self._task(plan, claims)["task"] for plan in mine[: request.page_size]]
+        tasks = [(await self._task(plan, claims))["task"] for plan in mine[: request.page_size]]
         end = max((self.stored[plan][-1][0] for plan in mine), default=0)
         return {
             "tasks": tasks,
@@ -150,8 +161,12 @@ class Planner:
             "cursor": f"{self._prefix}{end}",
         }
 
-    def _task(self, plan: str, claims: Document, upto: int | None = None) -> Document:
-        """The task as of a sequence, and the cursor from which to follow it."""
+    async def _task(self, plan: str, claims: Document, upto: int | None = None) -> Document:
+        """The task as of a sequence, and the cursor from which to follow it; with all that is being stored now."""
+        async with self._storing[plan]:
+            return self._noted(plan, claims, upto)
+
+    def _noted(self, plan: str, claims: Document, upto: int | None) -> Document:
         if claims["role"] != "admin" and self.owners.get(plan) != claims["sub"]:
             return {"error": {"code": "not_found", "message": "there is no such plan", "retryable": False}}
         events = [(at, document) for at, document in self.stored[plan] if upto is None or at <= upto]
