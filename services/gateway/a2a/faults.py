@@ -68,6 +68,7 @@ class Kind(Enum):
 _OF_CODE = {
     "not_found": Kind.TASK_NOT_FOUND,
     "not_cancelable": Kind.TASK_NOT_CANCELABLE,
+    "plan_closed": Kind.UNSUPPORTED_OPERATION,
     "message_too_large": Kind.TOO_LARGE,
 }
 _OF_STATUS = {

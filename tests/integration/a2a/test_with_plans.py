@@ -96,6 +96,14 @@ async def test_a_plan_is_cancelled_before_its_followers_eyes(served: Gateway) ->
             await anext(agent.follow(plan))
 
 
+@pytest.mark.parametrize("binding", BINDINGS)
+async def test_a_task_that_has_ended_takes_no_further_message(served: Gateway, binding: str) -> None:
+    async with agent_at(served.url, fresh("buyer"), binding=binding) as agent:
+        begun, *_ = [one async for one in agent.send("say 1")]
+        with pytest.raises(UnsupportedOperationError):
+            await anext(agent.send("say 2", task_id=begun.payload.id))
+
+
 async def test_tasks_are_listed_for_their_owner_alone(served: Gateway) -> None:
     owner = fresh("buyer")
     async with agent_at(served.url, owner) as agent, agent_at(served.url, fresh("buyer")) as stranger:

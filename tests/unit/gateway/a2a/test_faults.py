@@ -55,6 +55,9 @@ def test_0_3_tells_it_in_its_own_words() -> None:
     [
         (ErrorCode.NOT_FOUND, Kind.TASK_NOT_FOUND),
         (ErrorCode.NOT_CANCELABLE, Kind.TASK_NOT_CANCELABLE),
+        (ErrorCode.PLAN_CLOSED, Kind.UNSUPPORTED_OPERATION),
+        (ErrorCode.INPUT_NOT_EXPECTED, Kind.CONFLICT),
+        (ErrorCode.PLAN_FULL, Kind.CONFLICT),
         (ErrorCode.INVALID_MESSAGE, Kind.INVALID_PARAMS),
         (ErrorCode.INVALID_CURSOR, Kind.INVALID_PARAMS),
         (ErrorCode.UNAUTHENTICATED, Kind.UNAUTHENTICATED),
