@@ -115,7 +115,7 @@ async def test_a_stream_that_ends_before_its_plan_says_why(nats_server: str, pla
             assert await blocks.read() == {}
         assert told["event"] == "error"
         assert body_of(told)["error"]["details"][0]["metadata"]["code"] == "draining"
-        async with A2aCaller(gateway, owner, expires_in=1).follow(plan) as blocks:
+        async with A2aCaller(gateway, owner, expires_in=2).follow(plan) as blocks:
             await blocks.read()
             told = await _next(blocks)
             assert body_of(told)["error"]["details"][0]["metadata"]["code"] == "token_expired"
