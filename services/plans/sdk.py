@@ -4,6 +4,10 @@ Nothing of the agent changes: `sdk_executor(agent)` is a `PlanExecutor`. What th
 its task store is the plan's fold here, so the agent gets its task back after a crash, too.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
+from a2a.auth.user import User
 from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.context import ServerCallContext
 from a2a.server.events import Event, EventQueue
@@ -30,28 +34,49 @@ class PlanEventQueue(EventQueue):
     def __init__(self, context: PlanContext, queue: A2aEventQueue) -> None:
         self._context = context
         self._queue = queue
+        # The artifacts of the plan as far as this turn knows them, by id: what of a whole task is news.
+        self._artifacts = {one["artifactId"]: one for one in context.task.get("artifacts", ())}
 
     async def enqueue_event(self, event: Event) -> None:
-        """Publish it.
+        """Publish it; of a whole task what the plan does not have yet.
 
         Raises:
             Refused: the plan is over, another execution has taken over, or it does not fit.
         """
-        data = self._data(event)
-        if data is not None:
+        for data in self._data(event):
             await self._queue.publish(a2a_event(data, self._context.owner))
+            if isinstance(data, PlanArtifactUpdated):
+                self._note(data)
 
-    def _data(self, event: Event) -> PlanData | None:
+    def _data(self, event: Event) -> Sequence[PlanData]:
         if isinstance(event, TaskArtifactUpdateEvent):
-            return PlanArtifactUpdated.model_validate({**MessageToDict(event), **self._ids()})
+            return (self._artifact(MessageToDict(event)),)
         if isinstance(event, TaskStatusUpdateEvent):
-            return self._status(event.status, event)
+            return (self._status(event.status, event),)
         if isinstance(event, Task):
-            # The plan exists already; only a state that it does not have yet is news.
-            is_news = event.status.state not in (TaskState.TASK_STATE_UNSPECIFIED, TaskState.TASK_STATE_SUBMITTED)
-            return self._status(event.status) if is_news else None
+            return self._news(event)
         # An agent that answers with one message has done its task with it.
-        return self._status(TaskStatus(state=TaskState.TASK_STATE_COMPLETED, message=event))
+        return (self._status(TaskStatus(state=TaskState.TASK_STATE_COMPLETED, message=event)),)
+
+    def _news(self, task: Task) -> Sequence[PlanData]:
+        """The plan exists already: artifacts that it does not have like this, and the state unless it is the first."""
+        made = [MessageToDict(one) for one in task.artifacts]
+        told: list[PlanData] = [
+            self._artifact({"artifact": one}) for one in made if self._artifacts.get(one.get("artifactId", "")) != one
+        ]
+        if task.status.state not in (TaskState.TASK_STATE_UNSPECIFIED, TaskState.TASK_STATE_SUBMITTED):
+            told.append(self._status(task.status))
+        return told
+
+    def _artifact(self, update: dict[str, Any]) -> PlanArtifactUpdated:
+        return PlanArtifactUpdated.model_validate({**update, **self._ids()})
+
+    def _note(self, data: PlanArtifactUpdated) -> None:
+        told = data.artifact.model_dump(mode="json", exclude_none=True)
+        known = self._artifacts.get(data.artifact.artifactId)
+        if data.append and known is not None:
+            told = {**known, "parts": [*known["parts"], *told["parts"]]}
+        self._artifacts[data.artifact.artifactId] = told
 
     def _status(self, status: TaskStatus, event: TaskStatusUpdateEvent | None = None) -> PlanStatusUpdated:
         said = {} if event is None else MessageToDict(event)
@@ -90,9 +115,26 @@ def sdk_executor(agent: AgentExecutor) -> PlanExecutor:
     return SdkExecutor(agent)
 
 
+class _Owner(User):
+    """Whose the plan is: to the agent, who asks."""
+
+    def __init__(self, sub: str) -> None:
+        self._sub = sub
+
+    @property
+    def is_authenticated(self) -> bool:
+        """The plan's owner is, by the token that began it."""
+        return True
+
+    @property
+    def user_name(self) -> str:
+        """The token's `sub`."""
+        return self._sub
+
+
 def _request(context: PlanContext) -> RequestContext:
     message = ParseDict(context.message.model_dump(mode="json", exclude_none=True), Message())
     task = ParseDict(context.task, Task())
-    return RequestContext(
-        ServerCallContext(), SendMessageRequest(message=message), context.plan_id, context.context_id, task
-    )
+    asked = SendMessageRequest(message=message, metadata=task.metadata)
+    call = ServerCallContext(user=_Owner(context.owner))
+    return RequestContext(call, asked, context.plan_id, context.context_id, task)

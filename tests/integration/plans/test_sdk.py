@@ -5,7 +5,7 @@ from typing import Any
 from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
-from a2a.types.a2a_pb2 import Message, Part, Role, Task, TaskState, TaskStatus
+from a2a.types.a2a_pb2 import Artifact, Message, Part, Role, Task, TaskState, TaskStatus
 
 from contracts.planrequests import GetPlan, StartPlan
 from services.local.embedded import EmbeddedNats
@@ -35,6 +35,18 @@ class Speaker(AgentExecutor):
                     task = Task(id=context.task_id, context_id=context.context_id, status=TaskStatus(state=state))
                     await event_queue.enqueue_event(task)
                 await updater.complete()
+            case "whole":
+                made = [Artifact(artifact_id=name, parts=[Part(text=name)]) for name in ("a", "b")]
+                task = Task(id=context.task_id, context_id=context.context_id, artifacts=made[:1])
+                await event_queue.enqueue_event(task)
+                await updater.add_artifact([Part(text="and more")], "a", append=True)
+                made[0].parts.append(Part(text="and more"))
+                done = TaskStatus(state=TaskState.TASK_STATE_COMPLETED)
+                task = Task(id=context.task_id, context_id=context.context_id, artifacts=made, status=done)
+                await event_queue.enqueue_event(task)
+            case "who":
+                word = f"{context.call_context.user.user_name} wants {context.metadata['colour']}"
+                await updater.complete(updater.new_agent_message([Part(text=word)]))
             case "wait":
                 await updater.requires_input()
             case "artifacts":
@@ -72,6 +84,25 @@ async def test_an_sdk_agents_updates_are_the_plans_events(fresh_nats: EmbeddedNa
         assert [part.get("text") for part in artifact["parts"]] == ["0", None, "1", None, "2", None]
         assert artifact["parts"][1] == {"raw": "AP8=", "mediaType": "image/png"}
         assert texts_of(made) == ["artifacts"]
+
+
+async def test_of_a_task_that_an_sdk_agent_tells_as_a_whole_what_is_new_is_stored(fresh_nats: EmbeddedNats) -> None:
+    async with planning(fresh_nats.url, plan_executor=f"{__name__}:speaker"), looking_at(fresh_nats.url) as client:
+        ada = Asker(client, fresh("ada"))
+        made = await ada.ended((await ada.start("whole")).task["id"])
+        assert state_of(made) == "COMPLETED"
+        texts = {one["artifactId"]: [part["text"] for part in one["parts"]] for one in made["artifacts"]}
+        assert texts == {"a": ["a", "and more"], "b": ["b"]}
+        kinds = [one.document["type"] for one in await all_of(client, f"plan.{ada.sub}.{made['id']}", "PLANS")]
+        assert kinds == ["PLAN_STATUS_UPDATED", *["PLAN_ARTIFACT_UPDATED"] * 3, "PLAN_STATUS_UPDATED"]
+
+
+async def test_an_sdk_agent_knows_who_asks_and_what_the_request_said(fresh_nats: EmbeddedNats) -> None:
+    async with planning(fresh_nats.url, plan_executor=f"{__name__}:speaker"), looking_at(fresh_nats.url) as client:
+        ada = Asker(client, fresh("ada"))
+        begun = await ada.plan(StartPlan(message("who"), metadata={"colour": "blue"}))
+        told = await ada.ended(begun.task["id"])
+        assert told["status"]["message"]["parts"] == [{"text": f"{ada.sub} wants blue"}]
 
 
 async def test_an_sdk_agent_that_forgets_to_end_its_task_fails_it(fresh_nats: EmbeddedNats) -> None:
