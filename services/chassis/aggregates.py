@@ -196,6 +196,8 @@ class View(Generic[State]):
 
     state: State | None
     cursor: Cursor
+    # The sequence of its last event; 0 where there is none, or it was in an earlier life of the stream.
+    last: int
 
 
 @dataclass(frozen=True, slots=True)

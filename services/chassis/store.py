@@ -125,7 +125,7 @@ class EventStore:
         async with self._told():
             client, _ = await self._site(stream)
             fold, extent = await self._folds.confirm(client, target)
-            return View(fold.state, Cursor(stream, extent.epoch, max(extent.last, fold.last)))
+            return View(fold.state, Cursor(stream, extent.epoch, max(extent.last, fold.last)), fold.last)
 
     async def past(self, target: Target[State], last: int) -> Past[State]:
         """The aggregate now, and as of the sequence `last`.
@@ -136,7 +136,8 @@ class EventStore:
         async with self._told():
             client, _ = await self._site(target.aggregate.stream)
             fold, extent = await self._folds.confirm(client, target)
-            now = View(fold.state, Cursor(target.aggregate.stream, extent.epoch, max(extent.last, fold.last)))
+            cursor = Cursor(target.aggregate.stream, extent.epoch, max(extent.last, fold.last))
+            now = View(fold.state, cursor, fold.last)
             first = fold.first
             then = await self._folds.until(client, target, last)
             return Past(now, then.state, first)

@@ -69,15 +69,16 @@ class PlanContext:
         *,
         name: str | None = None,
         append: bool = False,
-        last: bool = True,
+        last: bool = False,
     ) -> ArtifactUpdate:
-        """An artifact, or with `append` more parts of one; `last` where nothing will be added to it."""
+        """An artifact, or with `append` more parts of one; `last` where nothing will be added to it any more."""
         artifact = Artifact(artifactId=artifact_id, parts=tuple(parts), name=name)
         data = PlanArtifactUpdated(
             taskId=self.plan_id,
             contextId=self.context_id,
             artifact=artifact,
             append=append or None,
+            lastChunk=last or None,
         )
         return ArtifactUpdate(owner=self.owner, plan_id=self.plan_id, data=data)
 

@@ -22,14 +22,17 @@ from nats.aio.subscription import Subscription
 from contracts.a2a import A2aEvent, StatusUpdate, from_stored
 from contracts.contract import ContractViolation
 from contracts.cursor import Cursor, epoch_is_older
+from contracts.errors import Refused
 from contracts.registry import REGISTRY
+from contracts.subjects import PLAN
 from services.chassis import jetstream
-from services.chassis.aggregates import Cause
+from services.chassis.aggregates import Cause, Target
 from services.chassis.direct import Batch, direct_get
 from services.chassis.folds import UNTOLD
 from services.chassis.store import unavailable
 from services.chassis.streams import Streams
 from services.plans import domain
+from services.plans.domain import Plan
 from services.plans.ledger import Ledger
 
 STREAM = "PLANS"
@@ -42,6 +45,8 @@ _FIRST_PAUSE_SECONDS = 0.002
 # Where nothing wakes us: a wake-up is core NATS and may be lost.
 _LONGEST_PAUSE_SECONDS = 1.0
 _CONNECT_SECONDS = 5.0
+# A store that does not answer is told the same again after this.
+_AWAY_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,10 @@ class A2aSubscription:
             self.cursor = Cursor(STREAM, found.epoch, found.last)
         else:
             self._judge(found)
+
+    def end(self) -> None:
+        """Nothing follows what is at hand."""
+        self._ended = True
 
     async def _wake(self, _: Msg) -> None:
         self._awake.set()
@@ -211,18 +220,26 @@ class A2aEventQueue:
     async def publish(self, event: A2aEvent, *, key: str | None = None) -> Cursor:
         """Store it; its cursor, once it is stored. The same `key` again stores nothing.
 
+        In an execution's name it waits while the store is away: no plan fails because nobody could be told of it.
+
         Raises:
             Refused: the plan is unknown or over, another execution has taken over, it is too large, or does not fit.
             QueueClosed: `close` was called.
         """
-        if self._closed:
-            raise QueueClosed
         target = self._ledger.target(event.owner, event.plan_id)
         cause = Cause(key or f"publish:{uuid.uuid4()}")
-        change = await self._ledger.change(
-            target, cause, lambda plan: domain.publish(plan, event.data, execution=self._execution)
-        )
-        return change.cursor
+        while not self._closed:
+            try:
+                change = await self._ledger.change(
+                    target, cause, lambda plan: domain.publish(plan, event.data, execution=self._execution)
+                )
+            except Refused as error:
+                if self._execution is None or not error.problem.may_retry:
+                    raise
+                await asyncio.sleep(_AWAY_SECONDS)
+            else:
+                return change.cursor
+        raise QueueClosed
 
     async def subscribe(
         self, plan_id: str | None = None, *, owner: str | None = None, after: Cursor | None = None
@@ -230,21 +247,27 @@ class A2aEventQueue:
         """Events after a cursor, else from now on: of one plan until its end, of one owner, or of all plans.
 
         With plan and owner both told it reads one exact subject; a plan whose owner is not told is looked for once.
+        Where a plan is over and nothing of it follows the cursor, the subscription has ended when it begins.
 
         Raises:
+            InvalidSubject: `plan_id` or `owner` is no id.
             Refused: `store_unavailable`.
             QueueClosed: `close` was called.
         """
         if self._closed:
             raise QueueClosed
-        subject = await self._subject(plan_id, owner)
-        found = A2aSubscription(self, subject, after, of_one=plan_id is not None)
+        target = None if plan_id is None else await self._target(plan_id, owner)
+        found = A2aSubscription(self, _subject(plan_id, owner, target), after, of_one=plan_id is not None)
         self._subscriptions.add(found)
         try:
             await found.open(await self.client())
-        except UNTOLD as error:
+            if target is not None and await self._is_behind(target, found.cursor):
+                found.end()
+        except BaseException as error:
             await found.close()
-            raise unavailable(str(error) or type(error).__name__) from error
+            if isinstance(error, UNTOLD):
+                raise unavailable(str(error) or type(error).__name__) from error
+            raise
         return found
 
     async def unsubscribe(self, subscription: A2aSubscription) -> None:
@@ -272,10 +295,23 @@ class A2aEventQueue:
         """It has ended."""
         self._subscriptions.discard(subscription)
 
-    async def _subject(self, plan_id: str | None, owner: str | None) -> str:
-        if plan_id is None:
-            return f"plan.{owner}.*" if owner is not None else "plan.>"
+    async def _target(self, plan_id: str, owner: str | None) -> Target[Plan] | None:
         if owner is not None:
-            return self._ledger.target(owner, plan_id).subject
-        target = await self._ledger.find(plan_id)
-        return f"plan.*.{plan_id}" if target is None else target.subject
+            return self._ledger.target(owner, plan_id)
+        PLAN.build({"plan": plan_id})  # an id; a wild-card would be everybody's plans
+        return await self._ledger.find(plan_id)
+
+    async def _is_behind(self, target: Target[Plan], cursor: Cursor | None) -> bool:
+        """Whether the plan is over, and all of it lies before the cursor."""
+        found = await self._ledger.view(target)
+        is_over = found.state is not None and found.state.is_over
+        return is_over and cursor is not None and cursor.epoch == found.cursor.epoch and found.last <= cursor.sequence
+
+
+def _subject(plan_id: str | None, owner: str | None, target: Target[Plan] | None) -> str:
+    """What a subscription reads."""
+    if target is not None:
+        return target.subject
+    keys = {name: value for name, value in (("owner", owner), ("plan", plan_id)) if value is not None}
+    PLAN.build(keys)
+    return PLAN.filter(keys)

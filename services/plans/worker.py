@@ -7,7 +7,7 @@ turn whose replica dies is JetStream's: another one gets it after the lease.
 import asyncio
 import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -156,18 +156,10 @@ class Worker:
 
     async def _see_through(self, turn: Turn, client: Client) -> None:
         """The turn to its end; NATS being away only makes it last longer."""
-        while is_wanted():
-            try:
-                outcome = await self._attempt(turn, client)
-            except Refused as error:
-                if not error.problem.may_retry:
-                    raise
-                await asyncio.sleep(_PAUSE_SECONDS * random.uniform(1, 2))  # noqa: S311  # spread, not secret
-                continue
-            self._ended.labels(outcome).inc()
-            if outcome != _ELSEWHERE:
-                await turn.done()
-            return
+        outcome = await _insisting(lambda: self._attempt(turn, client))
+        self._ended.labels(outcome).inc()
+        if outcome != _ELSEWHERE:
+            await turn.done()
 
     async def _attempt(self, turn: Turn, client: Client) -> str:
         plan = await self._told(turn)
@@ -212,7 +204,7 @@ class Worker:
         context = self._context(turn, plan)
         queue = self._queue.speaking(turn.execution)
         task = asyncio.create_task(self._carried_out(context, queue))
-        self._executing[turn.plan_id] = (context, task)
+        executing = self._executing[turn.plan_id] = (context, task)
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
@@ -220,9 +212,11 @@ class Worker:
             await asyncio.wait([task], timeout=_LEAVE_SECONDS)
             raise
         finally:
-            self._executing.pop(turn.plan_id, None)
+            if self._executing.get(turn.plan_id) is executing:  # not a later execution of it
+                del self._executing[turn.plan_id]
             await queue.close()
-        return await self._concluded(turn, task, client)
+        # By itself: what has been executed is not executed again because nobody could be told of it.
+        return await _insisting(lambda: self._concluded(turn, task, client))
 
     async def _carried_out(self, context: PlanContext, queue: A2aEventQueue) -> None:
         """An agent that wants its process to end ends its plan alone: others execute here, and elsewhere it is next."""
@@ -307,6 +301,18 @@ class Worker:
 
 
 _UNFINISHED = ("executor_ended", "The executor ended in the middle of the plan.")
+
+
+async def _insisting(act: Callable[[], Awaitable[str]]) -> str:
+    """What `act` comes to, asked again while it is refused as worth a retry."""
+    while is_wanted():
+        try:
+            return await act()
+        except Refused as error:
+            if not error.problem.may_retry:
+                raise
+        await asyncio.sleep(_PAUSE_SECONDS * random.uniform(1, 2))  # noqa: S311  # spread, not secret
+    raise asyncio.CancelledError
 
 
 def _end_of(turn: Turn, plan: Plan | None) -> str | None:

@@ -2,22 +2,24 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, ClassVar
 
+import nats.errors
 import pytest
 
 from contracts.errors import Refused
 from contracts.planrequests import CancelPlan, GetPlan, ListPlans, PlanAnswer, Refusal, StartPlan
 from contracts.principal import Principal
 from services.chassis import jetstream
+from services.chassis.store import EventStore
 from services.local.embedded import EmbeddedNats
 from services.plans import queue, requests, store, work, worker
 from services.plans.executor import PlanContext
 from services.plans.queue import A2aEventQueue
 from tests.harness.agents import Scripted
 from tests.harness.events import fresh
-from tests.harness.plans import Asker, message, planning, publishing_plans, state_of
+from tests.harness.plans import Asker, message, planning, publishing_plans, state_of, texts_of
 from tests.harness.streams import looking_at
 from tests.harness.waiting import until
 
@@ -42,6 +44,63 @@ class Stubborn(Scripted):
 def stubborn(_: float) -> Stubborn:
     """For `A2A_PLAN_EXECUTOR`."""
     return Stubborn()
+
+
+class Late(Scripted):
+    """Does nothing before it may."""
+
+    is_called: ClassVar[asyncio.Event]
+    may_begin: ClassVar[asyncio.Event]
+
+    async def execute(self, context: PlanContext, queue: A2aEventQueue) -> None:
+        self.is_called.set()
+        await self.may_begin.wait()
+        await super().execute(context, queue)
+
+
+def late(_: float) -> Late:
+    """For `A2A_PLAN_EXECUTOR`."""
+    return Late()
+
+
+@pytest.mark.parametrize(("text", "state"), [("say 2", "COMPLETED"), ("fail", "FAILED"), ("ask", "INPUT_REQUIRED")])
+async def test_an_executor_outlasts_a_store_that_is_away_longer_than_anybody_waits_and_is_called_once(
+    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch, text: str, state: str
+) -> None:
+    Late.is_called, Late.may_begin, put_off = asyncio.Event(), asyncio.Event(), list[str]()
+    told = EventStore._told
+
+    @contextlib.asynccontextmanager
+    async def telling(store: EventStore) -> AsyncIterator[None]:
+        try:
+            async with told(store):
+                yield
+        except Refused as error:
+            put_off.append(error.problem.code.wire)
+            raise
+
+    monkeypatch.setattr(EventStore, "_told", telling)
+    settings: Any = {"ack_timeout_s": 0.1, "store_deadline_s": 0.2, "plan_lease_s": 60}
+    service = planning(fresh_nats.url, plan_executor=f"{__name__}:late", **settings)
+    async with service, looking_at(fresh_nats.url) as client:
+        ada = Asker(client, fresh("ada"))
+        plan_id = (await ada.start(text)).task["id"]
+        await Late.is_called.wait()
+        fresh_nats.kill()
+        Late.may_begin.set()
+        await until(lambda: len(put_off) >= 3, what="it was told again and again that the store is away")
+        fresh_nats.start()
+
+        async def task() -> dict[str, Any] | None:
+            with contextlib.suppress(nats.errors.Error):
+                found = await ada.ask(GetPlan(plan_id))
+                if isinstance(found, PlanAnswer) and state_of(found.task) == state:
+                    return found.task
+            return None
+
+        found = await until(task, seconds=30, what=f"it is {state}")
+    assert texts_of(found).count("word 0") == (text == "say 2")
+    assert [one.plan_id for one in Scripted.executed].count(plan_id) == 1
 
 
 @pytest.mark.parametrize("manner", ["loudly", "silently"])

@@ -10,6 +10,7 @@ from contracts.a2a import ArtifactUpdate, PlanProblem, StatusUpdate
 from contracts.cursor import Cursor
 from contracts.errors import Refused
 from contracts.events.plan_v1 import Message, Part, TaskState
+from contracts.subjects import InvalidSubject
 from contracts.topology import streams
 from services.chassis import jetstream
 from services.chassis.aggregates import Cause
@@ -96,6 +97,46 @@ async def test_a_subscription_resumes_after_any_cursor_with_nothing_missing_or_d
     for index, item in enumerate(whole[:-1]):
         rest = await asyncio.wait_for(followed(await site.queue.subscribe(plan.plan_id, after=item.cursor)), 10)
         assert rest == whole[index + 1 :]
+
+
+async def test_a_subscription_that_begins_behind_a_plans_end_has_ended(site: Site) -> None:
+    plan = await begun(site)
+    end = await site.queue.publish(plan.status(TaskState.COMPLETED, "done"))
+    await site.queue.publish((await begun(site)).status(TaskState.WORKING, "of another"))
+    for owner in (plan.owner, None):
+        for after in (end, None):
+            behind = await site.queue.subscribe(plan.plan_id, owner=owner, after=after)
+            assert await asyncio.wait_for(followed(behind), 10) == []
+    ahead = await site.queue.subscribe(plan.plan_id, after=Cursor("PLANS", end.epoch, end.sequence + 10**6))
+    (gap,) = await asyncio.wait_for(followed(ahead), 10)
+    assert (type(gap), gap.reason) == (A2aGap, "ahead")
+
+
+async def test_of_a_plan_that_has_aged_out_a_gap_is_told_and_then_the_end(fresh_nats: EmbeddedNats) -> None:
+    async with publishing_plans(fresh_nats.url) as site, looking_at(fresh_nats.url) as client:
+        plan = await begun(site)
+        end = await site.queue.publish(plan.status(TaskState.COMPLETED, "done"))
+        await site.ledger.snapshot(site.ledger.target(plan.owner, plan.plan_id))
+        await client.jetstream().purge_stream("PLANS")
+        old = await site.queue.subscribe(plan.plan_id, owner=plan.owner, after=Cursor("PLANS", end.epoch, 0))
+        (gap,) = await asyncio.wait_for(followed(old), 10)
+        assert (gap.reason, gap.cursor) == ("expired", end)
+
+
+@pytest.mark.parametrize("wrong", ["*", ">", "a.b", "", "-", "x" * 65])
+async def test_what_is_no_id_is_refused_and_no_wild_card(site: Site, wrong: str) -> None:
+    for plan_id, owner in ((wrong, None), (None, wrong), (wrong, "ada"), ("p", wrong)):
+        with pytest.raises(InvalidSubject):
+            await site.queue.subscribe(plan_id, owner=owner)
+
+
+async def test_nothing_is_added_to_an_artifact_that_was_told_to_be_whole(site: Site) -> None:
+    plan = await begun(site)
+    for number in range(3):
+        chunk = plan.artifact("a", [Part(text=f"{number}")], append=number > 0, last=number == 2)
+        await site.queue.publish(chunk)
+    with pytest.raises(Refused, match="last chunk"):
+        await site.queue.publish(plan.artifact("a", [Part(text="3")], append=True))
 
 
 async def test_the_same_key_is_stored_once(site: Site) -> None:
