@@ -42,7 +42,7 @@ async def test_a_quiet_stream_gets_comments_alone(gateway: Gateway, planner: Pla
     async with A2aCaller(gateway, owner).follow(plan) as blocks:
         await blocks.read()
         heard = await anext(blocks._pieces)
-        assert heard == b": hb\n"
+        assert set(heard.splitlines(keepends=True)) == {b": hb\n"}  # on a busy machine more than one at once
 
 
 async def test_a_cursor_that_is_none_of_a_plan_is_an_invalid_parameter(gateway: Gateway, planner: Planner) -> None:

@@ -9,6 +9,7 @@ from a2a.client.errors import A2AClientError
 from a2a.types.a2a_pb2 import CancelTaskRequest, GetTaskRequest, ListTasksRequest, TaskState
 from a2a.utils.errors import InvalidParamsError, TaskNotFoundError, UnsupportedOperationError
 
+from contracts.cursor import Cursor
 from services.local.embedded import EmbeddedNats
 from tests.harness.a2aclient import BINDINGS, Told, agent_at
 from tests.harness.events import fresh
@@ -43,7 +44,8 @@ async def test_a_plan_is_begun_and_followed_to_its_end(served: Gateway, binding:
         assert told[-1].state == "COMPLETED"
         whole = await agent.client.get_task(GetTaskRequest(id=task.payload.id), context=agent.context())
         assert [part.text for part in whole.artifacts[0].parts] == ["0", "1"]
-        assert whole.metadata["cursor"] >= told[-1].cursor
+        at, last = Cursor.parse(whole.metadata["cursor"]), Cursor.parse(told[-1].cursor)
+        assert (at.epoch, at.sequence >= last.sequence) == (last.epoch, True)
 
 
 @pytest.mark.parametrize("binding", BINDINGS)

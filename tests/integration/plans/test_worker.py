@@ -5,6 +5,7 @@ import contextlib
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import ClassVar
 
 import nats.errors
 import pytest
@@ -15,6 +16,8 @@ from contracts.planrequests import CancelPlan, GetPlan, PlanAnswer, StartPlan
 from services.chassis import jetstream
 from services.chassis.deadletters import letters
 from services.local.embedded import EmbeddedNats
+from services.plans.executor import PlanContext
+from services.plans.queue import A2aEventQueue
 from tests.harness.agents import Scripted
 from tests.harness.events import fresh
 from tests.harness.plans import Asker, message, planning, process, state_of, texts_of
@@ -84,13 +87,31 @@ async def test_many_plans_over_two_replicas_are_each_executed_once(fresh_nats: E
     assert Counter(one.plan_id for one in Scripted.executed if one.owner == ada.sub) == dict.fromkeys(ids, 1)
 
 
+class Counted(Scripted):
+    """Knows how many of its plans execute, and how many did at once."""
+
+    running: ClassVar[int] = 0
+    most: ClassVar[int] = 0
+
+    async def execute(self, context: PlanContext, queue: A2aEventQueue) -> None:
+        Counted.running += 1
+        Counted.most = max(Counted.most, Counted.running)
+        try:
+            await super().execute(context, queue)
+        finally:
+            Counted.running -= 1
+
+
+def counted(_: float) -> Counted:
+    """For `A2A_PLAN_EXECUTOR`."""
+    return Counted()
+
+
 async def test_no_more_plans_execute_at_once_than_a_replica_may(fresh_nats: EmbeddedNats, ada: Asker) -> None:
-    async with planning(fresh_nats.url, plans_running=2):
-        ids = [(await ada.start("pause 0.3 say 1")).task["id"] for _ in range(6)]
-        await executing(ids[0])
-        await asyncio.sleep(0.1)
-        assert sum(map(executions_of, ids)) <= 2
-        assert {state_of(await ada.ended(one)) for one in ids} == {"COMPLETED"}
+    async with planning(fresh_nats.url, plans_running=2, plan_executor=f"{__name__}:counted"):
+        started = await asyncio.gather(*(ada.start("pause 0.3 say 1") for _ in range(6)))
+        assert {state_of(await ada.ended(one.task["id"])) for one in started} == {"COMPLETED"}
+    assert Counted.most == 2
 
 
 async def test_a_cancel_reaches_the_executor_in_whichever_replica(fresh_nats: EmbeddedNats, ada: Asker) -> None:
@@ -136,10 +157,11 @@ async def test_a_replica_that_leaves_gives_its_plans_back_and_none_counts_as_los
 async def test_a_plan_whose_replica_is_killed_is_executed_again_elsewhere_with_what_was_stored(
     fresh_nats: EmbeddedNats, client: Client, ada: Asker
 ) -> None:
-    async with planning(fresh_nats.url, plans_running=1, plan_lease_s=1):
+    # A lease that a busy machine keeps: a replica that lives is not to lose its plan.
+    async with planning(fresh_nats.url, plans_running=1, plan_lease_s=3):
         blocking = (await ada.start("pause 60")).task["id"]
         await executing(blocking)
-        replica = await process(fresh_nats.url)
+        replica = await process(fresh_nats.url, A2A_PLAN_LEASE_S="3")
         plan_id = (await ada.start("say 1 hang say 1")).task["id"]
 
         async def said() -> bool:
@@ -249,12 +271,12 @@ async def test_the_example_agent_plans_a_purchase_and_asks_for_what_it_lacks(
 async def test_a_replica_that_was_only_frozen_is_not_heard_and_takes_no_turn_away(
     fresh_nats: EmbeddedNats, client: Client, ada: Asker
 ) -> None:
-    async with planning(fresh_nats.url, plans_running=1, plan_lease_s=1):
+    async with planning(fresh_nats.url, plans_running=1, plan_lease_s=3):
         blocking = (await ada.start("pause 60")).task["id"]
         await executing(blocking)
-        replica = await process(fresh_nats.url)
+        replica = await process(fresh_nats.url, A2A_PLAN_LEASE_S="3")
         try:
-            plan_id = (await ada.start("pause 2 say 1")).task["id"]
+            plan_id = (await ada.start("pause 5 say 1")).task["id"]
 
             async def taken() -> bool:
                 info = await jetstream.request(client, "CONSUMER.INFO.PLAN_WORK.plans")
