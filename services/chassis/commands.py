@@ -27,10 +27,10 @@ from services.chassis.aggregates import Cause
 from services.chassis.auth import TokenVerifier
 from services.chassis.bodies import Bodies
 from services.chassis.problems import EXCEPTION_HANDLERS, problem_response
+from services.chassis.traces import traceparent_of
 
 LARGEST_BODY_BYTES = 64 * 1024
 _KEY = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,126}[\x21-\x7e])?")
-_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _NO_STORE = {"Cache-Control": "no-store"}
 _GONE = 499
 
@@ -217,7 +217,9 @@ class Operations:
                 body = parsed(operation.body, raw)
             said = [operation.path, dict(ids), body.model_dump(mode="json")]
             # A buyer and a node may bear the same id; their keys are two keys all the same.
-            cause = Cause.command(f"{principal.role}:{principal.sub}", key, said, _traceparent_of(request))
+            cause = Cause.command(
+                f"{principal.role}:{principal.sub}", key, said, traceparent_of(request.headers.get("traceparent"))
+            )
             return _done(await operation.handle(Asked(principal, ids, body, key, cause)))
 
         return answer
@@ -226,7 +228,7 @@ class Operations:
         async def answer(request: Request) -> Response:
             ids = _ids_of(request)
             async with self._bodies.read(request, LARGEST_BODY_BYTES) as raw:
-                delivery = Delivery(ids, request.headers, raw, _traceparent_of(request))
+                delivery = Delivery(ids, request.headers, raw, traceparent_of(request.headers.get("traceparent")))
             return _done(await operation.handle(delivery))
 
         return answer
@@ -272,8 +274,3 @@ def _require_json(request: Request) -> None:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Refused(Problem(ErrorCode.UNSUPPORTED_MEDIA_TYPE, "send application/json, in UTF-8"))
-
-
-def _traceparent_of(request: Request) -> str | None:
-    given = request.headers.get("traceparent", "")
-    return given if _TRACEPARENT.fullmatch(given) else None

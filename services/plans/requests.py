@@ -35,6 +35,7 @@ from contracts.wire import ErrorBody
 from services.chassis.auth import TokenVerifier
 from services.chassis.streams import NATS_ERRORS, Streams
 from services.chassis.tasks import is_wanted
+from services.chassis.traces import traceparent_of
 from services.plans.store import Plans
 
 _MOST_IN_HAND = 256
@@ -131,7 +132,7 @@ class Requests:
                 request = msgspec.json.decode(message.data, type=kind)
             except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
                 raise Refused(Problem(ErrorCode.INVALID_MESSAGE, str(error))) from error
-            return await self._asked(who, request, (message.headers or {}).get("traceparent"))
+            return await self._asked(who, request, traceparent_of((message.headers or {}).get("traceparent")))
         except Refused as error:
             return _refusal(error.problem)
         except Exception as error:  # noqa: BLE001  # a bug here must not leave a request without its answer

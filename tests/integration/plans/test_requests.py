@@ -18,6 +18,8 @@ from tests.harness.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def client(nats_server: str) -> AsyncIterator[Client]:
@@ -212,6 +214,19 @@ async def test_what_is_wrong_in_a_request_is_told(ada: Asker, request_: StartPla
 )
 async def test_the_token_is_judged_here_again(ada: Asker, header: str, code: str) -> None:
     assert await ada.refused(GetPlan("p"), Authorization=header) == code
+
+
+@pytest.mark.parametrize(
+    ("told", "stored"),
+    [(TRACE, TRACE), ("00-xx", None), ("\xff", None), (f"{TRACE}-and-more", None), ("a" * 5000, None)],
+)
+async def test_a_plan_is_of_the_trace_that_its_request_names_and_begins_where_it_names_none(
+    ada: Asker, client: Client, told: str, stored: str | None
+) -> None:
+    begun = await ada.ask(StartPlan(message("say 1")), traceparent=told)
+    assert isinstance(begun, PlanAnswer)
+    (first, *_) = await all_of(client, f"plan.{ada.sub}.{begun.task['id']}", "PLANS")
+    assert first.document.get("traceparent") == stored
 
 
 async def test_what_is_no_json_is_answered_too(ada: Asker, client: Client) -> None:
