@@ -54,13 +54,15 @@ class Asker:
     client: Client
     sub: str
     role: str = "buyer"
+    # Seconds to wait for an answer.
+    patience: float = 15
 
     async def ask(self, request: PlanRequest, **headers: str) -> PlanAnswer | PlansAnswer | Refusal:
         """The answer, whatever it is."""
         kind = PlansAnswer if isinstance(request, ListPlans) else PlanAnswer
         payload = msgspec.json.encode(request)
         told = {**bearer(self.sub, self.role), **headers}
-        answer = await self.client.request(SUBJECTS[type(request)], payload, timeout=15, headers=told)
+        answer = await self.client.request(SUBJECTS[type(request)], payload, timeout=self.patience, headers=told)
         return read_answer(answer.data, kind)
 
     async def plan(self, request: GetPlan | StartPlan | CancelPlan) -> PlanAnswer:

@@ -284,7 +284,16 @@ async def test_a_replica_that_was_only_frozen_is_not_heard_and_takes_no_turn_awa
 
             await until(taken, seconds=20, what="the other replica has it")
             replica.send_signal(signal.SIGSTOP)
-            await ada.plan(CancelPlan(blocking))
+            hasty = Asker(client, ada.sub, patience=1)
+
+            async def cancelled() -> bool:
+                # Every other request goes to the replica that says nothing.
+                with contextlib.suppress(nats.errors.TimeoutError):
+                    await hasty.ask(CancelPlan(blocking))
+                    return True
+                return False
+
+            await until(cancelled, seconds=30, what="the replica that lives is asked")
             await executing(plan_id)
             replica.send_signal(signal.SIGCONT)
             task = await ada.ended(plan_id, seconds=30)
