@@ -200,7 +200,7 @@ class GatewayProcess:
             env={**os.environ, **self._environment},
             stderr=subprocess.DEVNULL,
         )
-        await is_ready(self.gateway)
+        await is_ready(self.gateway, seconds=60)  # an interpreter starts slowly where many do
         return self.gateway
 
     def kill(self) -> None:
