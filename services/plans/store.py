@@ -5,7 +5,7 @@ told of a plan that does not exist. An owner's plan is found by its subject, wit
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -29,6 +29,7 @@ from services.chassis.store import unavailable
 from services.chassis.streams import Streams
 from services.plans import domain, work
 from services.plans.domain import Plan
+from services.plans.ended import EndedPlans, Mark
 from services.plans.ledger import Ledger
 from services.plans.listing import Listed, page_of
 from services.plans.snapshots import kept_subjects
@@ -38,6 +39,9 @@ _MAY_START = frozenset({BUYER, NODE, SERVICE, ADMIN})
 _UNKNOWN = Problem(ErrorCode.NOT_FOUND, "there is no such plan, or it is not yours")
 _METADATA = TypeAdapter[dict[str, Any] | None](Anything | None)
 _READS_AT_ONCE = 32
+_LISTS_AT_ONCE = 2
+# Read or waiting to be.
+_MOST_LISTS = 32
 _CONNECT_SECONDS = 2.0
 MOST_LISTED = 2000
 """Plans of one list; who has more gets them by id."""
@@ -49,6 +53,10 @@ class Plans:
     def __init__(self, ledger: Ledger, streams: Streams) -> None:
         self._ledger = ledger
         self._streams = streams
+        self._ended = EndedPlans()
+        # Lists wait for each other: they are what costs, and whoever asks for one plan is not to wait for them.
+        self._lists = asyncio.Semaphore(_LISTS_AT_ONCE)
+        self._listing = 0
 
     async def start(self, who: Principal, request: StartPlan, traceparent: str | None = None) -> PlanAnswer:
         """Begin a plan, or continue the one that the message names; once for its `messageId`.
@@ -152,11 +160,10 @@ class Plans:
         """The asker's plans, everybody's for an admin; those whose status is the latest first.
 
         Raises:
-            Refused: `invalid_parameter`, or where there are more than `MOST_LISTED`.
+            Refused: `invalid_parameter`, also where there are more than `MOST_LISTED`; `rate_limited`.
         """
         status, after = _state(request.status), _moment(request.status_timestamp_after)
-        subjects, cursor = await self._subjects("*" if who.role == ADMIN else who.sub)
-        plans = await self._all(subjects)
+        plans, cursor = await self._listed("*" if who.role == ADMIN else who.sub)
         wanted = [
             one
             for one in plans
@@ -169,8 +176,19 @@ class Plans:
         )
         return PlansAnswer(tasks, token, len(wanted), request.page_size, str(cursor))
 
-    async def _subjects(self, owner: str) -> tuple[Sequence[str], Cursor]:
-        """Where an owner's plans are: in the stream, or ended and aged out of it; and the stream's end before that."""
+    async def _listed(self, owner: str) -> tuple[Sequence[Plan], Cursor]:
+        if self._listing >= _MOST_LISTS:
+            raise Refused(Problem(ErrorCode.RATE_LIMITED, "too many lists are asked for at once", retry_after_ms=1000))
+        self._listing += 1
+        try:
+            async with self._lists:
+                marks, cursor = await self._marks(owner)
+                return await self._all(marks), cursor
+        finally:
+            self._listing -= 1
+
+    async def _marks(self, owner: str) -> tuple[Mapping[str, Mark], Cursor]:
+        """An owner's plans by subject: in the stream, or ended and aged out of it; and the stream's end before that."""
         try:
             client = await self._streams.client(_CONNECT_SECONDS)
             if client is None:
@@ -180,22 +198,28 @@ class Plans:
         except UNTOLD as error:
             raise unavailable(str(error) or type(error).__name__) from error
         state = jetstream.state_of(info)
-        found = sorted({*(info["state"].get("subjects") or {}), *kept})
+        counts = dict.fromkeys(kept, 0) | (info["state"].get("subjects") or {})
+        found = {subject: Mark(state.epoch, count) for subject, count in sorted(counts.items())}
         if len(found) > MOST_LISTED:
             raise Refused(
                 Problem(ErrorCode.INVALID_PARAMETER, f"{len(found)} plans; {MOST_LISTED} can be listed: get them by id")
             )
         return found, Cursor("PLANS", state.epoch, state.last)
 
-    async def _all(self, subjects: Sequence[str]) -> Sequence[Plan]:
+    async def _all(self, marks: Mapping[str, Mark]) -> Sequence[Plan]:
         room = asyncio.Semaphore(_READS_AT_ONCE)
 
-        async def one(subject: str) -> Plan | None:
-            _, owner, plan_id = subject.split(".")
-            async with room:
-                return (await self._ledger.view(self._ledger.target(owner, plan_id))).state
+        async def one(subject: str, mark: Mark) -> Plan | None:
+            found = self._ended.get(subject, mark)
+            if found is None:
+                _, owner, plan_id = subject.split(".")
+                async with room:
+                    found = (await self._ledger.view(self._ledger.target(owner, plan_id))).state
+                if found is not None:
+                    self._ended.keep(subject, mark, found)
+            return found
 
-        return [plan for plan in await asyncio.gather(*map(one, subjects)) if plan is not None]
+        return [plan for plan in await asyncio.gather(*map(one, marks, marks.values())) if plan is not None]
 
     async def _visible(self, who: Principal, plan_id: str) -> tuple[Target[Plan], View[Plan]]:
         """The plan, where this principal may see it."""

@@ -2,16 +2,21 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from nats.aio.client import Client
 
 from contracts.a2a import A2aEvent
+from contracts.planrequests import ListPlans, PlansAnswer, Refusal
 from services.local.embedded import EmbeddedNats
+from services.plans import store
+from services.plans.ledger import Ledger
 from services.plans.queue import A2aGap, A2aSubscription
 from tests.harness.events import fresh
 from tests.harness.plans import Asker, answering, planning, process, publishing_plans, state_of
 from tests.harness.streams import looking_at
+from tests.harness.waiting import until
 
 EVENTS = 20
 
@@ -88,7 +93,16 @@ async def test_a_thousand_plans_of_twenty_events_leave_nothing_behind_over_ten_r
     assert found[-1] - found[2] < 16 * 1024
 
 
-async def test_a_list_of_many_plans_is_read_within_its_deadline(fresh_nats: EmbeddedNats) -> None:
+async def test_a_list_of_many_plans_is_read_within_its_deadline(
+    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, view = list[Any](), Ledger.view
+
+    async def counted(ledger: Ledger, target: Any) -> Any:
+        reads.append(target)
+        return await view(ledger, target)
+
+    monkeypatch.setattr(Ledger, "view", counted)
     async with looking_at(fresh_nats.url) as client:
         ada = Asker(client, fresh("ada"))
         async with planning(fresh_nats.url):
@@ -97,8 +111,32 @@ async def test_a_list_of_many_plans_is_read_within_its_deadline(fresh_nats: Embe
             began = time.monotonic()
             page = await ada.list(page_size=100)
             print(f"a list of {page.total_size} plans: {time.monotonic() - began:.2f} s")
+            # What has ended is not read again; what goes on is.
+            reads.clear()
+            waiting = (await ada.start("ask")).task["id"]
+
+            async def asks() -> bool:
+                (latest,) = (await ada.list(page_size=1)).tasks
+                return (latest["id"], state_of(latest)) == (waiting, "INPUT_REQUIRED")
+
+            await until(asks, what="the list tells that it asks")
+            assert {target.id for target in reads} == {waiting}
         assert page.total_size == 50
         assert {state_of(task) for task in page.tasks} == {"COMPLETED"}
+
+
+async def test_lists_wait_for_each_other_and_what_is_too_much_is_told_so(
+    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_MOST_LISTS", 3)
+    async with looking_at(fresh_nats.url) as client, planning(fresh_nats.url):
+        ada = Asker(client, fresh("ada"))
+        await one_round_of(ada, 5)
+        answers = await asyncio.gather(*(ada.ask(ListPlans()) for _ in range(20)))
+        told = {one.error.code for one in answers if isinstance(one, Refusal)}
+        assert told == {"rate_limited"}
+        assert {one.total_size for one in answers if isinstance(one, PlansAnswer)} == {5}
+        assert (await ada.list()).total_size == 5
 
 
 async def one_round_of(ada: Asker, plans: int) -> None:
