@@ -65,3 +65,9 @@ Feature: Any A2A client follows a plan, and goes on where it was cut off
     And ada is told everything
     Then subscribing again is refused as UnsupportedOperation
     But with the cursor of the third update the rest is told again
+
+  Scenario: a plan that has ended takes no further message
+    Given ada has an A2A client of JSONRPC 1.0
+    When ada asks for "200 hours of GPU time, at most 1500 EUR"
+    And ada is told everything
+    Then a further message of ada for the same task is refused as UnsupportedOperation

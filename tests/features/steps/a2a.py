@@ -1,6 +1,7 @@
 """What an A2A client asks, and what it is told."""
 
 import httpx
+from a2a.utils.errors import UnsupportedOperationError
 from behave import given, then, when
 
 from tests.features.agent import A2aUser
@@ -122,3 +123,12 @@ def rest_is_told_again(context):
     before = [one.cursor for one in found.told]
     found.subscribe(before[2])
     assert [one.cursor for one in found.rest()] == before[3:]
+
+
+@then("a further message of {name:w} for the same task is refused as UnsupportedOperation")
+def further_message_is_refused(context, name):
+    try:
+        user(context, name).ask("and a lamp, at most 30 EUR")
+    except UnsupportedOperationError:
+        return
+    raise AssertionError("it was taken")
