@@ -22,7 +22,7 @@ class GatewaySettings(TokenSettings):
     sse_idle_s: float = Field(
         default=15, gt=0.1, description="a quiet event stream gets a ping and its position this often"
     )
-    task_idle_s: float = Field(default=3, gt=0.1, le=4, description="a quiet A2A stream gets a comment this often")
+    task_idle_s: float = Field(default=3, gt=0.1, le=3.5, description="a quiet A2A stream gets a comment this often")
     task_wait_s: float = Field(default=60, gt=0, description="how long a blocking A2A SendMessage waits for its plan")
     public_url: str = Field(
         default="", description="the gateway's address as the agent card tells it; empty: the one that was asked"
