@@ -204,6 +204,8 @@ class Worker:
         context = self._context(turn, plan)
         queue = self._queue.speaking(turn.execution)
         task = asyncio.create_task(self._carried_out(context, queue))
+        if turn.plan_id in self._executing:  # given twice, after NATS was away: the earlier one is not heard any more
+            self._executing[turn.plan_id][1].cancel()
         executing = self._executing[turn.plan_id] = (context, task)
         try:
             await asyncio.wait([task])

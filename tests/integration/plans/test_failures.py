@@ -109,6 +109,40 @@ async def test_an_executor_outlasts_a_store_that_is_away_longer_than_anybody_wai
     assert [one.plan_id for one in Scripted.executed].count(plan_id) == 1
 
 
+class Noted(Scripted):
+    """Tells when an execution has ended, in whatever way."""
+
+    ended: ClassVar[list[bool]]
+
+    async def execute(self, context: PlanContext, queue: A2aEventQueue) -> None:
+        try:
+            await super().execute(context, queue)
+        finally:
+            self.ended.append(context.is_again)
+
+
+def noted(_: float) -> Noted:
+    """For `A2A_PLAN_EXECUTOR`."""
+    return Noted()
+
+
+async def test_of_two_executions_in_one_process_the_earlier_ends_when_the_later_begins(
+    fresh_nats: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unheard(_: work.Turn) -> None:
+        """As while NATS is away: the lease runs out, and the turn is given again."""
+
+    Noted.ended = []
+    monkeypatch.setattr(work.Turn, "in_progress", unheard)
+    service = planning(fresh_nats.url, plan_executor=f"{__name__}:noted", plan_lease_s=2)
+    async with service, looking_at(fresh_nats.url) as client:
+        ada = Asker(client, fresh("ada"))
+        task = await ada.ended((await ada.start("hang say 1")).task["id"])
+        await until(lambda: len(Noted.ended) >= 2, what="both have ended")
+    assert state_of(task) == "COMPLETED"
+    assert set(Noted.ended) == {False, True}
+
+
 @pytest.mark.parametrize("manner", ["loudly", "silently"])
 async def test_an_executor_that_will_not_be_cancelled_ends_all_the_same(nats_server: str, manner: str) -> None:
     executor = f"{__name__}:stubborn"
