@@ -102,7 +102,8 @@ async def test_every_follower_gets_its_plan_and_then_nothing_is_left(nats_server
     finally:
         edge.kill()
     if rounds >= 10:
-        assert sizes[-1] - sizes[2] < 2, sizes
+        # The least of some rounds: what one of them needs for a moment is not what stays.
+        assert min(sizes[-3:]) - min(sizes[2:5]) < 2, sizes
 
 
 async def begin_and_follow(gateway: Gateway, bearing: str, waiting: asyncio.Semaphore) -> int:
