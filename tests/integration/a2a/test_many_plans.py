@@ -102,8 +102,9 @@ async def test_every_follower_gets_its_plan_and_then_nothing_is_left(nats_server
     finally:
         edge.kill()
     if rounds >= 10:
-        # The least of some rounds: what one of them needs for a moment is not what stays.
-        assert min(sizes[-3:]) - min(sizes[2:5]) < 2, sizes
+        # Memory comes in steps of two MiB and stays for rounds where it is; of a follower in each of seven rounds
+        # that left a KiB behind, seven MiB would be there.
+        assert min(sizes[-3:]) - min(sizes[2:5]) < 5, sizes
 
 
 async def begin_and_follow(gateway: Gateway, bearing: str, waiting: asyncio.Semaphore) -> int:
