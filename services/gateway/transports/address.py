@@ -25,8 +25,8 @@ class Addresses:
 
     def of(self, connection: HTTPConnection) -> str | None:
         """What the rate of connects is counted by; None where it says nothing."""
-        peer: str | None = connection.scope["extensions"][EXTENSION].peer
-        return _counted(self._outermost(peer or "", _told(connection) if self._trusted else ""))
+        peer: str = connection.scope["extensions"][EXTENSION].peer or ""
+        return _counted(self._outermost(peer, _told(connection)) if self._trusted else peer)
 
     def _outermost(self, peer: str, told: str) -> str:
         """The first address, from here outwards, that is no trusted proxy's."""
