@@ -132,18 +132,23 @@ async def test_a_client_that_flaps_between_replicas_has_never_been_away(
     market: Marketplace, fresh_nats: EmbeddedNats
 ) -> None:
     channel = await deal(market)
-    async with (
-        pair(market, fresh_nats, PATIENT) as (first, second),
-        attending(first, "b1", "buyer", channel) as buyer,
-    ):
+    async with pair(market, fresh_nats, PATIENT) as gateways, contextlib.AsyncExitStack() as stack:
+        watchers = [
+            await stack.enter_async_context(attending(gateway, sub, role, channel))
+            for gateway in gateways
+            for sub, role in (("b1", "buyer"), ("root", "admin"), ("n1", "node"))
+        ]
+        first, second = gateways
         for gateway in (second, first, second):
             async with attending(gateway, "n1", "node", channel) as node:
                 await node.enter("here")
-                await node.sees("n1")
+                for person in (node, *watchers):
+                    await person.sees("n1")
                 await settled(node, seconds=0.2)
-        assert buyer.told == [("join", "n1")]
-        await buyer.sees(seconds=20)
-        assert buyer.told == [("join", "n1"), ("leave", "n1")]
+        assert [person.told for person in watchers] == [[("join", "n1")]] * 6
+        for person in watchers:
+            await person.sees(seconds=20)
+            assert person.told == [("join", "n1"), ("leave", "n1")]
 
 
 async def test_a_replica_cut_off_for_long_leaves_once_elsewhere_and_comes_back_once(
