@@ -1,7 +1,9 @@
 """The embedded nats-server: the binary of the environment, with JetStream in a data folder (DESIGN decision 12)."""
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -9,10 +11,19 @@ import subprocess
 import sysconfig
 import time
 import urllib.request
+from collections import deque
 from pathlib import Path
 
 START_SECONDS = 10.0
 STOP_SECONDS = 4.0
+
+# Below what systems take for outgoing connections (Linux from 32,768 on, macOS from 49,152): until somebody listens on
+# it, a port of theirs goes to whoever connects next.
+_PORTS = range(20_000, 32_768)
+# Nobody's seed: processes that start together must not draw alike.
+_RANDOM = random.SystemRandom()
+# Told lately, and perhaps not listened on yet.
+_told: deque[int] = deque(maxlen=256)
 
 
 class NatsNotFound(Exception):
@@ -37,11 +48,18 @@ def find_binary() -> str:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody listens on, that no outgoing connection takes, and that was not told lately.
+
+    Raises:
+        OSError: none of a thousand is free.
+    """
+    for port in _RANDOM.sample(_PORTS, min(1000, len(_PORTS))):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            if port not in _told:
+                _told.append(port)
+                return port
+    raise OSError(f"no port from {_PORTS.start} to {_PORTS.stop - 1} is free on 127.0.0.1")
 
 
 def write_config(
