@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jwt
-from jwt.algorithms import HMACAlgorithm
 
 from contracts.errors import ErrorCode, Problem, Refused
 from contracts.principal import ROLES, Principal
@@ -22,7 +21,7 @@ from contracts.subjects import is_id
 from services.chassis.keys import (
     Jwks,
     KeysUnavailable,
-    ReadyHmac,
+    ReadyJws,
     UnknownKey,
     fitting_algorithm,
     read_public_key,
@@ -70,8 +69,7 @@ class TokenVerifier:
         """
         self._secret = None if hs256_secret is None else shared_secret(hs256_secret)
         self._jwt = jwt.PyJWT()
-        self._jwt._jws.unregister_algorithm("HS256")
-        self._jwt._jws.register_algorithm("HS256", ReadyHmac(HMACAlgorithm.SHA256))
+        self._jwt._jws = ReadyJws()
         self._pem = read_public_key(public_key) if public_key else None
         self._issuer = issuer
         self._audience = audience
@@ -98,25 +96,25 @@ class TokenVerifier:
         return principal
 
     async def _signed(self, token: str) -> Principal:
-        held = self._remembered(token)
+        digest = _digest(token)
+        held = self._remembered(digest)
         if held is not None:
             return held
         try:
-            return self._remember(token, self.verify_now(token))
+            return self._remember(token, digest, self.verify_now(token))
         except UnknownKey as error:
             if self._jwks is None:
                 raise _invalid("no key fits this token") from error
         await self._jwks.refresh()
         try:
-            return self._remember(token, self.verify_now(token))
+            return self._remember(token, digest, self.verify_now(token))
         except UnknownKey as error:
             if self._jwks.is_failing:
                 raise KeysUnavailable from error  # a key that we could not hear of may fit
             raise _invalid("no key fits this token") from error
 
-    def _remembered(self, token: str) -> Principal | None:
+    def _remembered(self, digest: bytes) -> Principal | None:
         """Whose token this is, where just these keys have verified it before; expiry is judged anew."""
-        digest = _digest(token)
         found = self._verified.get(digest)
         if found is None:
             return None
@@ -130,9 +128,9 @@ class TokenVerifier:
         self._verified.move_to_end(digest)
         return principal
 
-    def _remember(self, token: str, principal: Principal) -> Principal:
+    def _remember(self, token: str, digest: bytes, principal: Principal) -> Principal:
         if len(token) <= _LARGEST_REMEMBERED:
-            self._verified[_digest(token)] = (self._keys_now(), principal)
+            self._verified[digest] = (self._keys_now(), principal)
             if len(self._verified) > _REMEMBERED_TOKENS:
                 self._verified.popitem(last=False)
         return principal

@@ -54,32 +54,15 @@ class _TooLarge(Exception):
     """Raised inside a parser callback: ends the parsing, and uvicorn then asks for the 400 answer."""
 
 
-class _Addresses:
-    """Tells uvicorn a transport's two addresses; asked itself, uvloop would keep them, 300 bytes, for good."""
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        asked = socket.SocketType(fileno=transport.get_extra_info("socket").fileno())
-        self._own = self._peer = None
-        try:
-            self._own = asked.getsockname()
-            self._peer = asked.getpeername()
-        except OSError:  # the client has left already
-            pass
-        finally:
-            asked.detach()  # the transport closes it
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As the transport's own."""
-        return self if name == "socket" else self._transport.get_extra_info(name, default)
-
-    def getsockname(self) -> Any:
-        """The server's address."""
-        return self._own
-
-    def getpeername(self) -> Any:
-        """The client's address, if it is still there."""
-        return self._peer
+def _addresses(transport: asyncio.Transport) -> tuple[Any, Any]:
+    """Our end and the client, if it is still there; asked itself, uvloop would keep them, 300 bytes, for good."""
+    asked = socket.SocketType(fileno=transport.get_extra_info("socket").fileno())
+    try:
+        return asked.getsockname()[:2], asked.getpeername()[:2]
+    except OSError:
+        return None, None
+    finally:
+        asked.detach()  # the transport closes it
 
 
 class BoundedHttp(HttpToolsProtocol):
@@ -104,9 +87,12 @@ class BoundedHttp(HttpToolsProtocol):
         self._refusal = Refusal.MALFORMED
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        super().connection_made(_Addresses(transport))  # type: ignore[arg-type]  # uvicorn asks it for nothing else
+        """In place of uvicorn's, which has the transport keep its addresses."""
+        self.connections.add(self)
         self.transport = transport
         self.flow = FlowControl(transport)
+        self.server, self.client = _addresses(transport)
+        self.scheme = "http"
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -134,11 +120,17 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
-        self._count(len(url))
+        self._silent_bytes = 0
+        self._head_bytes += len(url)
+        if self._head_bytes > LARGEST_HEAD_BYTES:
+            self._too_large()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_count += 1
-        self._count(len(name) + len(value) + _HEADER_OVERHEAD)
+        self._silent_bytes = 0
+        self._head_bytes += len(name) + len(value) + _HEADER_OVERHEAD
+        if self._head_bytes > LARGEST_HEAD_BYTES or self._header_count > MOST_HEADERS:
+            self._too_large()
         if self._in_head:
             super().on_header(name, value)
 
@@ -162,12 +154,9 @@ class BoundedHttp(HttpToolsProtocol):
         """Where uvicorn goes with a request that does not parse; `msg` tells nothing that the refusal does not."""
         self._refuse(self._refusal)
 
-    def _count(self, size: int) -> None:
-        self._silent_bytes = 0
-        self._head_bytes += size
-        if self._head_bytes > LARGEST_HEAD_BYTES or self._header_count > MOST_HEADERS:
-            self._refusal = Refusal.TOO_LARGE
-            raise _TooLarge
+    def _too_large(self) -> None:
+        self._refusal = Refusal.TOO_LARGE
+        raise _TooLarge
 
     def _request_under_way(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # uvicorn declares it as never None

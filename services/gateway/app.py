@@ -312,7 +312,7 @@ def _routes(
     settings: GatewaySettings, replica: Replica, identity: Identity, addresses: Addresses, arrivals: Arrivals
 ) -> list[BaseRoute]:
     return [
-        WebSocketRoute("/v1/ws", WebSocketEndpoint(replica, identity, addresses, arrivals).accept),
+        WebSocketRoute("/v1/ws", WebSocketEndpoint(replica, identity, addresses, arrivals)),
         Route("/v1/events", EventsEndpoint(replica, identity, addresses, arrivals).get, methods=["GET"]),
         *HttpEndpoints(replica, identity).routes(),
         *MembersEndpoint(replica, identity).routes(),

@@ -57,8 +57,8 @@ class Headcount:
         self._limit = limit
         self._policy = policy
         self._told_from = max(1, limit // _TOLD_SHARE)
-        # Most ids hold one connection, and need no list for it.
-        self._own: dict[str, Holder | list[Holder]] = {}
+        # Most ids hold one connection, and need no set for it; the set is a dict, which keeps their order.
+        self._own: dict[str, Holder | dict[Holder, None]] = {}
         self.others: dict[str, Other] = {}
         # Ids whose number here has changed since it was told.
         self._changed: dict[str, None] = {}
@@ -70,28 +70,28 @@ class Headcount:
 
     def __iter__(self) -> Iterator[Holder]:
         for held in list(self._own.values()):
-            yield from list(held) if isinstance(held, list) else (held,)
+            yield from list(held) if isinstance(held, dict) else (held,)
 
     def of(self, sub: str) -> list[Holder]:
         """The holders of one id here."""
         held = self._own.get(sub)
         if held is None:
             return []
-        return list(held) if isinstance(held, list) else [held]
+        return list(held) if isinstance(held, dict) else [held]
 
     def numbers(self) -> dict[str, int]:
         """How many each id has here."""
-        return {sub: len(held) if isinstance(held, list) else 1 for sub, held in self._own.items()}
+        return {sub: len(held) if isinstance(held, dict) else 1 for sub, held in self._own.items()}
 
     def add(self, sub: str, holder: Holder) -> None:
         """One more."""
         held = self._own.get(sub)
         if held is None:
             self._own[sub] = holder
-        elif isinstance(held, list):
-            held.append(holder)
+        elif isinstance(held, dict):
+            held[holder] = None
         else:
-            self._own[sub] = [held, holder]
+            self._own[sub] = {held: None, holder: None}
         self._note(sub)
 
     def remove(self, sub: str, holder: Holder) -> None:
@@ -99,10 +99,10 @@ class Headcount:
         held = self._own.get(sub)
         if held is holder:
             del self._own[sub]
-        elif isinstance(held, list) and holder in held:
-            held.remove(holder)
+        elif isinstance(held, dict) and holder in held:
+            del held[holder]
             if len(held) == 1:
-                self._own[sub] = held[0]
+                (self._own[sub],) = held
         else:
             return
         self._note(sub)
@@ -131,7 +131,7 @@ class Headcount:
         held = self._own.get(sub)
         if held is None:
             return 0
-        return len(held) if isinstance(held, list) else 1
+        return len(held) if isinstance(held, dict) else 1
 
     def _elsewhere(self, sub: str) -> int:
         if not self.others:
@@ -139,8 +139,8 @@ class Headcount:
         return sum(other.counts[sub][0] for other in self.others.values() if sub in other.counts)
 
     def _first_to_go(self, held: Iterable[Holder]) -> Holder:
-        ordered = sorted(held, key=lambda holder: holder.connection_id)
-        return ordered[0] if self._policy is Policy.NEWEST else ordered[-1]
+        goes_first = min if self._policy is Policy.NEWEST else max
+        return goes_first(held, key=lambda holder: holder.connection_id)
 
     def _goes_before(self, one: str, other: str) -> bool:
         return one <= other if self._policy is Policy.NEWEST else one >= other

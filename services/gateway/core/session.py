@@ -63,7 +63,7 @@ class Session(Speaker):
             self.refuse(away)
         elif principal is not None:
             self._welcome(principal)
-        if not self.closed:
+        else:
             replica.wheel.put(self, self._next_due())
 
     # Messages in.

@@ -6,10 +6,10 @@ so everything else is told after it, with its close code.
 
 import asyncio
 
-from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from contracts.errors import ErrorCode, Problem, Refused
+from contracts.errors import Refused
 from contracts.principal import Principal
 from services.chassis.problems import problem_response
 from services.gateway.core.arrivals import Arrivals
@@ -31,19 +31,22 @@ class WebSocketEndpoint:
         self._addresses = addresses
         self._arrivals = arrivals
 
-    async def accept(self, websocket: WebSocket) -> None:
-        """Check the handshake and give the transport to a session."""
-        if not self._identity.handshake_origin_is_allowed(websocket):
-            await websocket.send_denial_response(_forbidden_origin())
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check the handshake and give the transport to a session; Starlette need not wrap what is an application."""
+        websocket = WebSocket(scope, receive, send)
+        try:
+            token = self._identity.token_of_handshake(websocket)
+        except Refused as forbidden:
+            await websocket.send_denial_response(problem_response(forbidden.problem))
             return
         principal: Principal | None = None
         refusal = self._arrivals.refusal(self._addresses.of(websocket))
         try:
-            if refusal is None:
-                principal = await self._identity.of_handshake(websocket)
+            if refusal is None and token is not None:
+                principal = await self._identity.verify(token)
         except Refused as refused:
             refusal = refused.problem
-        upgrade: Upgrade = websocket.scope["extensions"][EXTENSION]
+        upgrade: Upgrade = scope["extensions"][EXTENSION]
 
         def make_session(sink: Sink) -> Session:
             session = Session(self._replica, sink, principal)
@@ -55,7 +58,3 @@ class WebSocketEndpoint:
             return WebSocketTransport(transport, head, make_session, self._replica.limits.write_high_bytes)
 
         upgrade.accept(make)
-
-
-def _forbidden_origin() -> Response:
-    return problem_response(Problem(ErrorCode.FORBIDDEN, "this origin may not connect; see A2A_ALLOWED_ORIGINS"))

@@ -33,19 +33,24 @@ class Identity:
             raise Refused(Problem(ErrorCode.FORBIDDEN, "this origin may not use the gateway; see A2A_ALLOWED_ORIGINS"))
         return await self._verifier.verify(token)
 
-    async def of_handshake(self, connection: HTTPConnection) -> Principal | None:
-        """The principal of a WebSocket handshake; None where its first message has to bring the token.
+    def token_of_handshake(self, connection: HTTPConnection) -> str | None:
+        """The token of a WebSocket handshake, for `verify`; None where the first message has to bring it.
+
+        Raises:
+            Refused: `forbidden`: an `Origin` has to be an allowed one whatever bears the token, and a cookie needs one.
+        """
+        token, from_cookie = token_of(connection)
+        if not self.origin_is_allowed(connection) or (from_cookie and header(connection, b"origin") is None):
+            raise Refused(Problem(ErrorCode.FORBIDDEN, "this origin may not connect; see A2A_ALLOWED_ORIGINS"))
+        return token
+
+    async def verify(self, token: str) -> Principal:
+        """Whose `token` this is.
 
         Raises:
             Refused: `token_*`.
         """
-        token, _ = token_of(connection)
-        return None if token is None else await self._verifier.verify(token)
-
-    def handshake_origin_is_allowed(self, connection: HTTPConnection) -> bool:
-        """A cookie needs an allowed `Origin`; an `Origin` has to be an allowed one, whatever bears the token."""
-        _, from_cookie = token_of(connection)
-        return self.origin_is_allowed(connection) and not (from_cookie and "origin" not in connection.headers)
+        return await self._verifier.verify(token)
 
     def origin_is_allowed(self, connection: HTTPConnection) -> bool:
         """Whether the request's origin, if it tells one, is the gateway's own or an allowed one."""

@@ -55,14 +55,19 @@ class GatewayHttp(BoundedHttp):
         super().__init__(*args, **kwargs)
         # The read that is being parsed: what follows an upgrade request in it belongs to the WebSocket.
         self._reading = b""
+        # A WebSocket's handshake that is not answered yet.
+        self.upgrade: Upgrade | None = None
         # Told when the client has left, or closed its side, while a request is under way.
         self.on_half_close: Callable[[], None] | None = None
         self.is_half_closed = False
 
     def data_received(self, data: bytes) -> None:
+        if self.upgrade is not None:
+            return self.upgrade.keep(data)
         self._reading = data
         super().data_received(data)
         self._reading = b""
+        return None
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -101,7 +106,8 @@ class GatewayHttp(BoundedHttp):
         if self._request_under_way():
             self.transport.close()  # an upgrade pipelined behind a request that is not answered yet
             return
-        Upgrade(self, rest).start()
+        self.upgrade = Upgrade(self, rest)
+        self.upgrade.start()
 
     def hand_over(self, protocol: SlimProtocol) -> None:
         """`protocol` is the transport's from here on; uvicorn's shutdown finds it in this one's place."""
@@ -174,10 +180,14 @@ class Upgrade:
         """As `Response.peer`."""
         return self._http.client[0] if self._http.client else None
 
+    def keep(self, data: bytes) -> None:
+        """What comes before the answer is the protocol's that is made then; more is not read until it is."""
+        self._rest += data
+        self._http.transport.pause_reading()
+
     def start(self) -> None:
-        """Check the handshake (RFC 6455 §4.2.1) and route it; reading stops until it is answered."""
+        """Check the handshake (RFC 6455 §4.2.1) and route it."""
         http = self._http
-        http.transport.pause_reading()
         headers = dict(http.scope["headers"])
         self._key = headers.get(b"sec-websocket-key", b"")
         if http.scope["method"] != "GET" or http.scope["http_version"] != "1.1" or len(self._key) != 24:
@@ -242,8 +252,9 @@ class Upgrade:
         )
         protocol = make(http.transport, head)
         http.hand_over(protocol)
-        http.parser = None  # type: ignore[assignment]  # as above
-        if self._rest:
-            protocol.data_received(self._rest)
+        http.parser = http.upgrade = None  # type: ignore[assignment]  # as above
+        if not self._rest:
+            return
+        protocol.data_received(self._rest)
         if not http.transport.is_closing():
             http.transport.resume_reading()

@@ -150,30 +150,40 @@ def test_the_gateways_own_origin_is_always_allowed(scheme: str, forwarded: str |
 
 
 @pytest.mark.parametrize(
-    ("headers", "allowed"),
+    ("headers", "token"),
     [
-        ({}, True),
-        ({"authorization": "Bearer t"}, True),
-        ({"cookie": f"{NAME}=t"}, False),
-        ({"cookie": f"{NAME}=t", "origin": ALLOWED}, True),
-        ({"cookie": f"{NAME}=t", "origin": "https://evil.example"}, False),
-        ({"authorization": "Bearer t", "origin": "https://evil.example"}, False),
-        ({"origin": "https://evil.example"}, False),
+        ({"authorization": "Bearer t"}, "t"),
+        ({"authorization": "Bearer t", "origin": ALLOWED}, "t"),
+        ({"cookie": f"{NAME}=t", "origin": ALLOWED}, "t"),
+        ({"origin": ALLOWED}, None),
+        ({}, None),
     ],
 )
-def test_a_websocket_with_a_cookie_needs_an_origin_and_any_origin_has_to_be_allowed(
-    headers: dict[str, str], allowed: bool
+def test_a_handshake_brings_its_token_or_leaves_it_to_the_first_message(
+    headers: dict[str, str], token: str | None
 ) -> None:
-    assert IDENTITY.handshake_origin_is_allowed(asked("wss", **headers)) == allowed
+    assert IDENTITY.token_of_handshake(asked("wss", **headers)) == token
 
 
-async def test_a_handshake_without_a_token_leaves_it_to_the_first_message() -> None:
-    assert await IDENTITY.of_handshake(asked("wss")) is None
-    found = await IDENTITY.of_handshake(asked("wss", cookie=f"{NAME}=b1"))
-    assert found is not None
-    assert found.sub == "b1"
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"cookie": f"{NAME}=t"},
+        {"cookie": f"{NAME}=t", "origin": "https://evil.example"},
+        {"authorization": "Bearer t", "origin": "https://evil.example"},
+        {"origin": "https://evil.example"},
+    ],
+)
+def test_a_websocket_with_a_cookie_needs_an_origin_and_any_origin_has_to_be_allowed(headers: dict[str, str]) -> None:
+    with pytest.raises(Refused) as refused:
+        IDENTITY.token_of_handshake(asked("wss", **headers))
+    assert refused.value.problem.code is ErrorCode.FORBIDDEN
+
+
+async def test_a_token_is_verified_wherever_it_came_from() -> None:
+    assert (await IDENTITY.verify("b1")).sub == "b1"
     with pytest.raises(Refused):
-        await IDENTITY.of_handshake(asked("wss", authorization="Bearer bad"))
+        await IDENTITY.verify("bad")
 
 
 def test_an_answer_may_be_read_by_allowed_origins_only() -> None:
