@@ -50,7 +50,7 @@ def main() -> None:
             done()
         return done
 
-    run(app, listener, graceful_seconds=1, leave=leave)
+    run(app, listener, graceful_seconds=int(os.environ.get("GRACE", "1")), leave=leave)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,15 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
+import uvloop
 
-from services.chassis.server import CannotListen, address, listen
+from services.chassis.server import ACCEPTED_A_TURN, CannotListen, address, descriptors, listen
+from tests.harness.waiting import until
 
 DEADLINE_SECONDS = 20.0
 COMMAND = (sys.executable, "-m", "tests.unit.chassis.server_app")
@@ -71,6 +74,15 @@ async def get(url: str, path: str) -> httpx.Response:
         return await client.get(url + path)
 
 
+async def refuses(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_in_order_with_code_0(start: Start, number: signal.Signals) -> None:
     running = await start.up()
@@ -95,6 +107,17 @@ async def test_a_request_that_does_not_end_is_given_its_time_and_no_more(start: 
         (await get(running.url, "/never")).raise_for_status()
     code, out, _ = await running.end()
     assert (code, out) == (0, "told of the signal\nended in order\n")
+
+
+async def test_nobody_new_is_let_in_while_the_last_requests_are_finished(start: Start) -> None:
+    running = await start(GRACE="600")
+    running.url = await running.line()
+    host, _, port = running.url.removeprefix("http://").rpartition(":")
+    last = asyncio.create_task(get(running.url, "/never"))
+    assert await running.line() == "told of the signal"
+    await until(lambda: refuses(host, int(port)), what="no more connections")
+    assert running.process.returncode is None
+    last.cancel()
 
 
 async def test_it_is_told_of_one_signal_though_several_come(start: Start) -> None:
@@ -160,3 +183,33 @@ def test_an_address_is_a_url_for_both_families() -> None:
 def test_a_connection_is_served_without_waiting_to_fill_packets() -> None:
     with listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
+
+
+def test_who_comes_at_once_is_accepted_in_batches() -> None:
+    """One a turn of the loop costs each of a storm half as much again (ADR 0044)."""
+    count = 4 * ACCEPTED_A_TURN
+    turn, accepted = 0, Counter[int]()
+
+    class Connection(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            accepted[turn] += 1
+            transport.close()
+
+    async def storm() -> None:
+        nonlocal turn
+        listener = listen("127.0.0.1", 0)
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(count)]
+        loop = asyncio.get_running_loop()
+        servers = [await loop.create_server(Connection, sock=one) for one in descriptors(listener)]
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while accepted.total() < count:
+                turn += 1
+                await asyncio.sleep(0)
+        for client in clients:
+            client.close()
+        for server in servers:
+            server.close()
+
+    uvloop.run(storm())
+    assert accepted.total() == count
+    assert max(accepted.values()) == ACCEPTED_A_TURN
