@@ -18,8 +18,7 @@ from services.chassis.telemetry import logger
 
 # Connections waiting to be accepted: a reconnect storm arrives in one burst.
 _BACKLOG = 4096
-# How many are accepted in one turn of the loop: what many go through together stays in the processor's caches, and
-# live events never wait longer than so many handshakes.
+# How many are accepted in one turn of the loop: what many go through together stays in the processor's caches.
 ACCEPTED_A_TURN = 16
 EXIT_NOT_STARTED = 3
 

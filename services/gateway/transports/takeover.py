@@ -12,13 +12,16 @@ import sys
 import urllib.parse
 from collections.abc import Callable, MutableMapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from services.chassis.http import BoundedHttp
 from services.chassis.telemetry import logger
+from services.gateway.transports.line import Line
 
 EXTENSION = "a2a.takeover"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -48,11 +51,18 @@ MakeProtocol = Callable[[asyncio.Transport], SlimProtocol]
 MakeUpgraded = Callable[[asyncio.Transport, bytes], SlimProtocol]
 
 
+# The line of each server, whose connections share it.
+_lines: WeakKeyDictionary[ServerState, Line] = WeakKeyDictionary()
+
+
 class GatewayHttp(BoundedHttp):
     """HTTP/1.1 as uvicorn speaks it, until an endpoint takes the transport."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Whether the client has said nothing yet, and whether what it said first waits in the line.
+        self._is_new = True
+        self.waits = False
         # The read that is being parsed: what follows an upgrade request in it belongs to the WebSocket.
         self._reading = b""
         # A WebSocket's handshake that is not answered yet.
@@ -62,12 +72,28 @@ class GatewayHttp(BoundedHttp):
         self.is_half_closed = False
 
     def data_received(self, data: bytes) -> None:
+        if self._is_new:
+            self._is_new = False
+            return self._line().join(self, data)
         if self.upgrade is not None:
             return self.upgrade.keep(data)
         self._reading = data
         super().data_received(data)
         self._reading = b""
         return None
+
+    def _line(self) -> Line:
+        line = _lines.get(self.server_state)
+        if line is None:
+            line = _lines[self.server_state] = Line(self.loop)
+        return line
+
+    def _head_is_late(self) -> None:
+        if self.waits:
+            self._head_timer = None
+            self._await_head()  # it is we who are late
+        else:
+            super()._head_is_late()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

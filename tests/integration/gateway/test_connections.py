@@ -1,6 +1,7 @@
 """Odd ways to hold a connection get a correct answer and leave nothing behind."""
 
 import asyncio
+import contextlib
 import gc
 import json
 
@@ -9,10 +10,11 @@ import pytest
 
 from services.gateway.core.eventstream import EventStream
 from services.gateway.core.session import Session
+from services.gateway.transports.line import HEARD_A_TURN
 from services.gateway.transports.takeover import GatewayHttp
 from services.gateway.transports.websocket import WebSocketTransport
 from tests.harness.events import event, fresh
-from tests.harness.gateway import Gateway
+from tests.harness.gateway import Gateway, running_gateway
 from tests.harness.marketplace import Marketplace
 from tests.harness.raw import Raw, connected, frame, handshake, request
 from tests.harness.tokens import bearer
@@ -253,6 +255,42 @@ async def test_the_head_of_an_event_stream_is_as_promised_and_its_first_bytes_co
         assert first.startswith(b"retry: ")
         assert 2000 <= int(first.split(b"\n")[0].removeprefix(b"retry: ")) <= 3000
         assert first.split(b"\n")[1] == b""
+
+
+async def test_live_events_go_between_the_handshakes_of_a_storm(gateway: Gateway) -> None:
+    replica, count = gateway.replica, 3 * HEARD_A_TURN
+    assert replica is not None
+    async with contextlib.AsyncExitStack() as stack:
+        storm = [await stack.enter_async_context(connected(gateway.url)) for _ in range(count)]
+        await until(lambda: _held(GatewayHttp) >= count, what="all are accepted")
+        for number, raw in enumerate(storm):
+            await raw.send(handshake(f"b{number}"))
+        opened, most = 0, 0
+        async with asyncio.timeout(20):
+            while opened < count:
+                before = opened
+                await asyncio.sleep(0)
+                opened = len(replica.connections)
+                most = max(most, opened - before)
+        assert 1 < most <= HEARD_A_TURN
+        for raw in storm:
+            assert b"101 Switching" in await head_of(raw)
+
+
+async def test_who_waits_to_be_heard_is_not_late(nats_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GatewayHttp, "head_seconds", 0.5)
+    async with running_gateway(nats_server) as gateway:
+        with monkeypatch.context() as full:
+            full.setattr("services.gateway.transports.line.HEARD_A_TURN", 0)
+            async with connected(gateway.url) as last, connected(gateway.url) as waiting:
+                await last.send(handshake("b1"))
+                await head_of(last)
+                await waiting.send(handshake("b2"))
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(1.2):
+                        await head_of(waiting)
+                full.undo()
+                assert b"101 Switching" in await head_of(waiting)
 
 
 async def test_what_a_client_held_goes_with_it_and_waits_for_no_collector(gateway: Gateway) -> None:

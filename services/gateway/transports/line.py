@@ -1,0 +1,59 @@
+"""The line: who has connected and asked is heard in order, so many in a turn of the loop (docs/adr/0045).
+
+However many clients come at once, live events go between their handshakes.
+"""
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+# Some 6 ms of handshakes.
+HEARD_A_TURN = 32
+
+
+class Newcomer(Protocol):
+    """A connection that has said its first."""
+
+    transport: asyncio.Transport
+    # Whether what it said waits to be heard.
+    waits: bool
+
+    def data_received(self, data: bytes) -> None:
+        """Hear it."""
+
+
+class Line:
+    """One for each server."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: deque[tuple[Newcomer, bytes]] = deque()
+        # How many more may be heard in this turn; none while anybody waits.
+        self._room = HEARD_A_TURN
+        self._awake = False
+
+    def join(self, one: Newcomer, data: bytes) -> None:
+        """Have `one` hear `data`, now where there is room, else in its turn; nothing more is read of it until then."""
+        if not self._awake:
+            self._awake = True
+            self._loop.call_soon(self._next_turn)
+        if self._room:
+            self._room -= 1
+            one.data_received(data)
+        else:
+            one.waits = True
+            one.transport.pause_reading()
+            self._waiting.append((one, data))
+
+    def _next_turn(self) -> None:
+        self._room = HEARD_A_TURN
+        self._awake = bool(self._waiting)
+        if self._awake:
+            self._loop.call_soon(self._next_turn)
+        while self._room and self._waiting:
+            one, data = self._waiting.popleft()
+            one.waits = False
+            if not one.transport.is_closing():
+                self._room -= 1
+                one.transport.resume_reading()
+                one.data_received(data)
