@@ -9,6 +9,9 @@ from typing import Protocol
 
 # Some 6 ms of handshakes.
 HEARD_A_TURN = 32
+# What those who wait have said, all together: requests of some 30,000 clients. Who would have it grow beyond is heard
+# at once, since what is heard is judged, and refused where it is too long.
+MOST_WAITING_BYTES = 16 * 1024 * 1024
 
 
 class Newcomer(Protocol):
@@ -30,6 +33,7 @@ class Line:
         self._waiting: deque[tuple[Newcomer, bytes]] = deque()
         # How many more may be heard in this turn; none while anybody waits.
         self._room = HEARD_A_TURN
+        self._waiting_bytes = 0
         self._awake = False
 
     def join(self, one: Newcomer, data: bytes) -> None:
@@ -40,10 +44,13 @@ class Line:
         if self._room:
             self._room -= 1
             one.data_received(data)
+        elif self._waiting_bytes + len(data) > MOST_WAITING_BYTES:
+            one.data_received(data)
         else:
             one.waits = True
             one.transport.pause_reading()
             self._waiting.append((one, data))
+            self._waiting_bytes += len(data)
 
     def _next_turn(self) -> None:
         self._room = HEARD_A_TURN
@@ -52,6 +59,7 @@ class Line:
             self._loop.call_soon(self._next_turn)
         while self._room and self._waiting:
             one, data = self._waiting.popleft()
+            self._waiting_bytes -= len(data)
             one.waits = False
             if not one.transport.is_closing():
                 self._room -= 1

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.gateway.transports.line import HEARD_A_TURN, Line
+from services.gateway.transports.line import HEARD_A_TURN, MOST_WAITING_BYTES, Line
 
 
 class Loop:
@@ -119,3 +119,14 @@ def test_a_quiet_line_hears_at_once(scene: Scene) -> None:
         scene.loop.turn()
     assert scene.heard == [b"one"] * 3
     assert not scene.loop.soon
+
+
+def test_what_waits_has_a_bound_and_who_says_more_is_heard_at_once(scene: Scene) -> None:
+    scene.come(*numbers(0, HEARD_A_TURN))
+    half = bytes(MOST_WAITING_BYTES // 2)
+    scene.come(half, half, b"too much")
+    assert scene.heard[HEARD_A_TURN:] == [b"too much"]
+    scene.loop.turn()
+    assert scene.heard[HEARD_A_TURN + 1 :] == [half, half]
+    scene.come(*numbers(0, HEARD_A_TURN), b"waits again")
+    assert scene.heard[-1] != b"waits again"
