@@ -1,6 +1,7 @@
 """A WebSocket client's bytes, and an asyncio transport that a test holds in its hands."""
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 from websockets.utils import apply_mask
@@ -24,6 +25,12 @@ def masked(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, mask:
     if not mask:
         return head + payload
     return head + MASK + apply_mask(payload, MASK)
+
+
+def cut(data: bytes, places: list[int]) -> list[bytes]:
+    """The data in pieces, cut at these places wherever they lie."""
+    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 class FakeTransport(asyncio.Transport):

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -48,8 +48,7 @@ async def is_copy(client: Client, count: int) -> None:
         held = [(found.first, found.last, found.messages) for found in (stream, mirror)]
         return held[0] == held[1] and stream.messages == count
 
-    condition: Callable[[], bool | Awaitable[bool]] = bounds
-    await until(condition, what="the mirror is a copy again")
+    await until(bounds, what="the mirror is a copy again")
 
 
 def market(reports: list[StreamReport]) -> StreamReport:
@@ -375,8 +374,7 @@ async def test_the_lag_is_the_age_of_the_oldest_event_that_the_mirror_lacks(clie
         assert mirror.lag_messages == 3
         return mirror.lag_seconds > 0.1
 
-    condition: Callable[[], bool | Awaitable[bool]] = lags
-    await until(condition)
+    await until(lags)
     for sequence in (2, 3, 4):
         await request(client, "STREAM.MSG.DELETE.MARKET", {"seq": sequence})
     mirror = market(await reconciler.look()).mirror

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from contracts.errors import ErrorCode, Refused
 from contracts.principal import Principal
 from services.chassis.auth import TokenVerifier
-from services.chassis.keys import ReadyJws, fitting_algorithm
+from services.chassis.keys import fitting_algorithm
 from tests.unit.chassis.keys import KINDS, private_key, private_pem, public_pem, signed
 
 SECRET = "a secret of the tests alone, of more than 32 bytes"
@@ -383,22 +383,3 @@ async def test_whatever_a_stranger_writes_into_header_and_payload_is_refused(
 @pytest.mark.parametrize("payload", ["[]", '"text"', "7", "null", "no JSON", "[" * 2500, "[" * 2500 + "]" * 2500])
 async def test_a_signed_payload_that_is_no_object_is_invalid(payload: str) -> None:
     assert await is_invalid(HS, raw_signed(payload.encode()))
-
-
-_CANONICAL = st.binary(max_size=12).map(lambda content: base64.urlsafe_b64encode(content).rstrip(b"="))
-_SEGMENTS = st.one_of(_CANONICAL, st.text("AQZz09-_+/=!. \n", max_size=12).map(str.encode), st.binary(max_size=12))
-
-
-@given(_SEGMENTS)
-@example(b"")
-@example(b"QQ==")
-@example(b"QR")
-@example(b"QQ\n")
-def test_a_tokens_parts_are_read_as_pyjwt_reads_them(segment: bytes) -> None:
-    def read(by: type[jwt.PyJWS]) -> bytes | str:
-        try:
-            return by._decode_base64url_segment(segment, "payload")
-        except jwt.DecodeError as error:
-            return str(error)
-
-    assert read(ReadyJws) == read(jwt.PyJWS)
