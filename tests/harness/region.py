@@ -46,6 +46,13 @@ async def trim(site: Sites, name: str, keep: int, stream: str = "MARKET") -> Non
         await client.jetstream().purge_stream(stream, keep=keep)
 
 
+async def lose(site: Sites, name: str, *sequences: int, stream: str = "MARKET") -> None:
+    """The region's mirror has lost these in its middle."""
+    async with looking_at(site.regions[name].url) as client:
+        for sequence in sequences:
+            await client.jetstream().delete_msg(stream, sequence)
+
+
 async def delete_mirror(site: Sites, name: str, stream: str = "MARKET") -> None:
     """The region has lost its mirror."""
     async with looking_at(site.regions[name].url) as client:

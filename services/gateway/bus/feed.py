@@ -11,7 +11,7 @@ looked at meanwhile too: a new one that is declared for what is stored leaves th
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 
 import nats.errors
@@ -21,12 +21,13 @@ from structlog.stdlib import BoundLogger
 
 from contracts.cursor import epoch_is_older
 from services.chassis import jetstream
+from services.chassis.direct import DirectGetFailed
 from services.chassis.prefix import LOCAL_API
 from services.chassis.tasks import is_wanted
 from services.gateway.bus.control import read_control
 from services.gateway.bus.decode import Decoder
 from services.gateway.bus.parser import number, parser_of
-from services.gateway.bus.place import Place, is_whole
+from services.gateway.bus.place import Behind, Place, is_whole
 from services.gateway.bus.site import NotConnected, Site
 from services.gateway.core.log import Entry
 from services.gateway.core.replica import Tally
@@ -48,7 +49,9 @@ _BURST_SECONDS = 0.03
 _BATCH_EVENTS = 4096
 _BATCH_BYTES = 4 * 1024**2
 _INACTIVE_SECONDS = 10
-_FAILURES = (nats.errors.Error, NotConnected, jetstream.JetStreamError, TimeoutError, OSError)
+# How many holes of a mirror the hub is asked about at a time.
+_ASKED_AT_ONCE = 64
+_FAILURES = (nats.errors.Error, NotConnected, DirectGetFailed, Behind, jetstream.JetStreamError, TimeoutError, OSError)
 
 
 class _Broken(Exception):
@@ -192,10 +195,9 @@ class _Consumer:
         self._flush_by = 0.0
         # How many messages this consumer has delivered.
         self._count = 0
-        # The sequence behind which some are missing that nobody has accounted for, and how often some were; what
-        # came since is held back until `watch` has asked. Flow control, unanswered meanwhile, bounds it.
-        self._doubt: int | None = None
-        self._doubts = 0
+        # Where sequences were passed over that nobody has accounted for: the one before and the one after. What came
+        # behind the first is held back until `watch` has asked. Flow control, unanswered meanwhile, bounds it.
+        self._holes: list[tuple[int, int]] = []
         # Whether anything has come since `watch` last looked.
         self._heard = True
         # The first fault.
@@ -239,8 +241,8 @@ class _Consumer:
                 async with asyncio.timeout(HEARTBEAT_SECONDS / 2):
                     await self._wake.wait()
             self._wake.clear()
-            while self._doubt is not None and self._fault is None:
-                await self._settle(self._doubt)
+            while self._holes and self._fault is None:
+                await self._settle(list(self._holes))
             while self._answers:
                 self._flush()
                 await self._client.publish(self._answers.popleft())
@@ -253,20 +255,24 @@ class _Consumer:
                 looked_at = monotonic()
         raise _Broken(self._fault)
 
-    async def _settle(self, doubt: int) -> None:
-        """Whether what is missing was deleted one by one, or let go from the front before it could come.
+    async def _settle(self, holes: list[tuple[int, int]]) -> None:
+        """Whether what is missing was deleted one by one, or let go from the front before it could come, or lost here.
 
         The bounds are read after what came behind it: had it been let go, they would begin behind it. A mirror that was
         cut off passes over what its stream has let go meanwhile, without letting go itself.
         """
-        doubts, firsts = self._doubts, [(await jetstream.state(self._client, self._stream.name)).first]
+        low, firsts = holes[0][0], [(await jetstream.state(self._client, self._stream.name)).first]
+        lost = None
         if self._hub is not None:
             with contextlib.suppress(*_FAILURES):
                 firsts.append((await self._hub.state()).first)
-        if max(firsts) > doubt + 1:
-            self._break(f"what follows {doubt} was let go before it came")
-        elif doubts == self._doubts:
-            self._doubt = None
+                lost = await _first_at(self._hub, holes)
+        if max(firsts) > low + 1:
+            self._break(f"what follows {low} was let go before it came")
+        elif lost is not None:
+            self._break(f"the mirror lacks {lost}, which the hub has: it has to be made again")
+        else:
+            del self._holes[: len(holes)]
             self._flush()
 
     async def _look(self) -> None:
@@ -279,9 +285,10 @@ class _Consumer:
     async def close(self) -> None:
         """Write what was taken; have the server forget the consumer (it would by itself after a while)."""
         self._break("closed")
-        if self._doubt is not None:
-            self._batch = [entry for entry in self._batch if entry.sequence <= self._doubt]
-            self._high, self._doubt = self._doubt, None
+        if self._holes:
+            self._high = self._holes[0][0]
+            self._batch = [entry for entry in self._batch if entry.sequence <= self._high]
+            self._holes.clear()
         self._flush()
         self._high = 0  # a flush that is still scheduled must not touch the log of the next consumer
         if self._subscription is None:
@@ -310,8 +317,7 @@ class _Consumer:
             self._break(f"delivery {self._count + 1} after {high} is missing, got {count}, {sequence}")
             return
         if sequence != high + 1:
-            self._doubt = high if self._doubt is None else self._doubt
-            self._doubts += 1
+            self._holes.append((high, sequence))
             self._wake.set()
         self._count = count
         self._high = sequence
@@ -341,7 +347,7 @@ class _Consumer:
             self._flush()
 
     def _flush(self) -> None:
-        if self._doubt is not None:
+        if self._holes:
             return
         self._seen = self._batch_bytes = 0
         if self._high > self._stream.log.high:
@@ -361,3 +367,18 @@ class _Consumer:
     def _break(self, why: str) -> None:
         self._fault = self._fault or why
         self._wake.set()
+
+
+async def _first_at(hub: Place, holes: Sequence[tuple[int, int]]) -> int | None:
+    """The first event that the hub has in these holes of its mirror; None where it has deleted them too.
+
+    Raises:
+        one of `_FAILURES`: the hub does not say.
+    """
+    for start in range(0, len(holes), _ASKED_AT_ONCE):
+        some = holes[start : start + _ASKED_AT_ONCE]
+        asked = [hub.get({"seq": before + 1, "next_by_subj": ">", "batch": 1}) for before, _ in some]
+        for (_, after), found in zip(some, await asyncio.gather(*asked), strict=True):
+            if found.messages and found.messages[0].sequence < after:
+                return found.messages[0].sequence
+    return None

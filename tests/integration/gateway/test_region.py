@@ -14,6 +14,7 @@ from tests.harness.region import (
     delete_mirror,
     filtered,
     hub_and_regions,
+    lose,
     mirrored,
     regional_gateway,
     starve,
@@ -346,6 +347,22 @@ async def test_a_mirror_that_is_being_filled_again_is_not_taken_for_the_whole(
         assert await asked(gateway, cursor=cursors[2]) == (None, cursors[3:])
         assert await asked(gateway, cursor=cursors[EVENTS + 1]) == (None, cursors[EVENTS + 2 :])
         assert await asked(gateway, cursor="earliest") == (None, cursors[1:])
+
+
+async def test_what_a_mirror_has_lost_in_its_middle_is_waited_for(eu: tuple[Sites, Marketplace, list[str]]) -> None:
+    site, _, cursors = eu
+    async with site.relay("eu", interval_seconds=1):  # it has to see it twice
+        await lose(site, "eu", 5, 6)
+        async with regional_gateway(site, "eu", log_warm_events=EVENTS) as gateway:
+            assert await asked(gateway, cursor=cursors[0]) == (None, cursors[1:])
+
+
+async def test_what_the_hub_has_deleted_too_is_not_waited_for(eu: tuple[Sites, Marketplace, list[str]]) -> None:
+    site, market, cursors = eu
+    await market.delete(5, 6)
+    await lose(site, "eu", 5, 6)
+    async with regional_gateway(site, "eu", log_warm_events=EVENTS) as gateway:
+        assert await asked(gateway, cursor=cursors[0]) == (None, [*cursors[1:5], *cursors[7:]])
 
 
 async def test_a_mirror_of_a_part_of_the_stream_is_not_read(eu: tuple[Sites, Marketplace, list[str]]) -> None:
