@@ -97,11 +97,15 @@ class GatewayHttp(BoundedHttp):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.upgrade = None  # else each holds the other until the collector comes
         if self.on_half_close is not None:
             self.on_half_close()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio's own signature; uvicorn's lets it close at once
         """A client may close its side once it has asked; it still gets its answer."""
+        if self.upgrade is not None:
+            self.upgrade.is_half_closed = True
+            return True
         if not self._request_under_way() or self.cycle.more_body:
             return None
         self.is_half_closed = True
@@ -199,6 +203,8 @@ class Upgrade:
         self._http = http
         # What the client sent behind its request, without waiting.
         self._rest = rest
+        # Whether the client closed its side meanwhile.
+        self.is_half_closed = False
         self._answered = False
 
     @property
@@ -279,8 +285,8 @@ class Upgrade:
         protocol = make(http.transport, head)
         http.hand_over(protocol)
         http.parser = http.upgrade = None  # type: ignore[assignment]  # as above
-        if not self._rest:
-            return
-        protocol.data_received(self._rest)
-        if not http.transport.is_closing():
+        if self._rest and not http.transport.is_closing():
             http.transport.resume_reading()
+            protocol.data_received(self._rest)
+        if self.is_half_closed:
+            http.transport.close()

@@ -8,6 +8,8 @@ import json
 import httpx
 import pytest
 
+from contracts.principal import Principal
+from services.chassis.auth import TokenVerifier
 from services.gateway.core.eventstream import EventStream
 from services.gateway.core.session import Session
 from services.gateway.transports.line import HEARD_A_TURN
@@ -180,6 +182,25 @@ async def test_a_client_that_closes_its_side_after_asking_gets_its_answer_and_le
         await nothing_is_left(gateway)
 
 
+async def test_a_client_that_closes_its_side_while_its_token_is_verified_is_answered_too(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = TokenVerifier.verify
+
+    async def slowly(verifier: TokenVerifier, token: str) -> Principal:
+        await asyncio.sleep(0.2)  # as where the issuer's keys are fetched first
+        return await verify(verifier, token)
+
+    monkeypatch.setattr(TokenVerifier, "verify", slowly)
+    async with connected(gateway.url) as raw:
+        await raw.send(handshake("b1") + frame(b'{"op":"heartbeat","id":1}'))
+        raw.half_close()
+        answer = await raw.read_all()
+        assert b"welcome" in answer
+        assert b'"op":"heartbeat","id":1' in answer
+        await nothing_is_left(gateway)
+
+
 async def test_a_client_that_closes_its_side_of_a_running_stream_is_let_go(gateway: Gateway) -> None:
     async with connected(gateway.url) as stream, connected(gateway.url) as socket, connected(gateway.url) as poll:
         await stream.send(request("/v1/events?channel=buyer:b1"))
@@ -286,6 +307,7 @@ async def test_who_waits_to_be_heard_is_not_late(nats_server: str, monkeypatch: 
                 await last.send(handshake("b1"))
                 await head_of(last)
                 await waiting.send(handshake("b2"))
+                waiting.half_close()
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(1.2):
                         await head_of(waiting)
@@ -319,6 +341,21 @@ async def test_a_websocket_that_goes_waits_for_no_collector_either(gateway: Gate
             if way == "aborted":
                 socket.raw.transport.abort()
         await until(lambda: not _held(Session) and not _held(WebSocketTransport), what="nothing is left")
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("odd", [{"Origin": "https://evil.example"}, {"Sec_WebSocket_Version": "8"}])
+async def test_a_handshake_that_is_denied_leaves_nothing_for_the_collector(
+    gateway: Gateway, odd: dict[str, str]
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        async with connected(gateway.url) as raw:
+            await raw.send(handshake("b1", **odd))
+            assert b" 101 " not in await head_of(raw)
+        await until(lambda: not _held(GatewayHttp), what="nothing is left")
     finally:
         gc.enable()
 
