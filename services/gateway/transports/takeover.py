@@ -25,6 +25,7 @@ from services.gateway.transports.line import Line
 
 EXTENSION = "a2a.takeover"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_LOOK_AGAIN_SECONDS = 0.01
 _log = logger(__name__)
 
 Message = MutableMapping[str, Any]
@@ -113,6 +114,13 @@ class GatewayHttp(BoundedHttp):
         if self.on_half_close is not None:
             self.on_half_close()
         return True
+
+    def shutdown(self) -> None:
+        """Uvicorn stops: who has asked and was not heard or answered yet is, and ends then."""
+        if self.waits or self.upgrade is not None:
+            self.loop.call_later(_LOOK_AGAIN_SECONDS, self.shutdown)
+        elif self in self.connections:
+            super().shutdown()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         cycle.scope["extensions"] = {EXTENSION: Response(self, cycle)}  # type: ignore[dict-item]  # ours, not of ASGI
@@ -233,13 +241,17 @@ class Upgrade:
 
     async def _run(self) -> None:
         http = self._http
-        url = httptools.parse_url(http.url)
+        try:
+            url = httptools.parse_url(http.url)
+        except httptools.HttpParserInvalidURLError:
+            return self._deny(400)
+        path = url.path or b"/"  # as of "http://gateway.example"
         scope = {
             **http.scope,
             "type": "websocket",
             "scheme": "wss" if http.scheme == "https" else "ws",
-            "path": http.root_path + urllib.parse.unquote(url.path.decode("ascii")),
-            "raw_path": http.root_path.encode() + url.path,
+            "path": http.root_path + urllib.parse.unquote(path.decode("latin-1")),
+            "raw_path": http.root_path.encode() + path,
             "query_string": url.query or b"",
             "subprotocols": [],
             "extensions": {"websocket.http.response": {}, EXTENSION: self},
@@ -250,6 +262,7 @@ class Upgrade:
             _log.exception("handshake_failed", path=scope["path"])
         if not self._answered:
             self._deny(500)
+        return None
 
     async def _receive(self) -> Message:
         return {"type": "websocket.connect"}

@@ -286,6 +286,8 @@ async def test_a_token_refreshed_in_place_keeps_what_it_still_allows(gateway: Ga
         (handshake("b1", request_line="GET /v1/events?channel=buyer:b1 HTTP/1.1"), 404),
         (handshake("b1", request_line="GET /v1/ws\xff HTTP/1.1"), 400),
         (handshake("b1", request_line="GET //[ HTTP/1.1"), None),
+        (handshake("b1", request_line="GET http://[ HTTP/1.1"), 400),
+        (handshake("b1", request_line="GET http://g HTTP/1.1"), 404),
         (handshake("b1", Origin="https://evil.example"), 403),
         (handshake("b1", Origin="null"), 403),
         (handshake(Cookie=f"a2a_session={token('b1', 'buyer')}"), 101),  # another Host: not the loopback's cookie
