@@ -92,7 +92,7 @@ class BoundedHttp(HttpToolsProtocol):
         self.transport = transport
         self.flow = FlowControl(transport)
         self.server, self.client = _addresses(transport)
-        self.scheme = "http"
+        self.scheme = "http"  # TLS ends in front of us
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 
-from services.chassis.server import address, listen
+from services.chassis.server import address, descriptors, listen
 
 
 class _Server(uvicorn.Server):
@@ -41,7 +41,7 @@ async def serving(app: Starlette, *, graceful_seconds: int = 3, **config: Any) -
             timeout_graceful_shutdown=graceful_seconds,
         )
     )
-    running = asyncio.create_task(server.serve([listener]))
+    running = asyncio.create_task(server.serve(descriptors(listener)))
     up = asyncio.create_task(server.up.wait())
     try:
         await asyncio.wait((running, up), return_when=asyncio.FIRST_COMPLETED)

@@ -263,10 +263,9 @@ class _Consumer:
         """
         low, firsts = holes[0][0], [(await jetstream.state(self._client, self._stream.name)).first]
         lost = None
-        if self._hub is not None:
-            with contextlib.suppress(*_FAILURES):
-                firsts.append((await self._hub.state()).first)
-                lost = await _first_at(self._hub, holes)
+        if self._hub is not None and (hub_first := await self._beginning_of(self._hub)) is not None:
+            firsts.append(hub_first)
+            lost = await _first_at(self._hub, holes)
         if max(firsts) > low + 1:
             self._break(f"what follows {low} was let go before it came")
         elif lost is not None:
@@ -274,6 +273,12 @@ class _Consumer:
         else:
             del self._holes[: len(holes)]
             self._flush()
+
+    async def _beginning_of(self, hub: Place) -> int | None:
+        """Where the hub's stream begins; None where it does not answer, and nothing new comes either."""
+        with contextlib.suppress(*_FAILURES):
+            return (await hub.state()).first
+        return None
 
     async def _look(self) -> None:
         """Whether the stream still is of the life that is read; where it does not say, silence tells."""
@@ -373,7 +378,7 @@ async def _first_at(hub: Place, holes: Sequence[tuple[int, int]]) -> int | None:
     """The first event that the hub has in these holes of its mirror; None where it has deleted them too.
 
     Raises:
-        one of `_FAILURES`: the hub does not say.
+        one of `_FAILURES`: the hub, which answered a moment ago, does not say.
     """
     for start in range(0, len(holes), _ASKED_AT_ONCE):
         some = holes[start : start + _ASKED_AT_ONCE]

@@ -45,11 +45,7 @@ class Identity:
         return token
 
     async def verify(self, token: str) -> Principal:
-        """Whose `token` this is.
-
-        Raises:
-            Refused: `token_*`.
-        """
+        """Whose `token` this is; raises as `TokenVerifier.verify` does."""
         return await self._verifier.verify(token)
 
     def origin_is_allowed(self, connection: HTTPConnection) -> bool:

@@ -25,7 +25,6 @@ from services.gateway.transports.line import Line
 
 EXTENSION = "a2a.takeover"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_LOOK_AGAIN_SECONDS = 0.01
 _log = logger(__name__)
 
 Message = MutableMapping[str, Any]
@@ -64,6 +63,8 @@ class GatewayHttp(BoundedHttp):
         # Whether the client has said nothing yet, and whether what it said first waits in the line.
         self._is_new = True
         self.waits = False
+        # Whether uvicorn stops.
+        self._stops = False
         # The read that is being parsed: what follows an upgrade request in it belongs to the WebSocket.
         self._reading = b""
         # A WebSocket's handshake that is not answered yet.
@@ -75,18 +76,20 @@ class GatewayHttp(BoundedHttp):
     def data_received(self, data: bytes) -> None:
         if self._is_new:
             self._is_new = False
-            return self._line().join(self, data)
-        if self.upgrade is not None:
-            return self.upgrade.keep(data)
-        self._reading = data
-        super().data_received(data)
-        self._reading = b""
-        return None
+            self._line().join(self, data)
+        elif self.upgrade is not None:
+            self.upgrade.keep(data)
+        else:
+            self._reading = data
+            super().data_received(data)
+            self._reading = b""
+            if self._stops:
+                self.shutdown()
 
     def _line(self) -> Line:
         line = _lines.get(self.server_state)
         if line is None:
-            line = _lines[self.server_state] = Line(self.loop)
+            line = _lines[self.server_state] = Line(self.loop.call_soon)
         return line
 
     def _head_is_late(self) -> None:
@@ -117,9 +120,8 @@ class GatewayHttp(BoundedHttp):
 
     def shutdown(self) -> None:
         """Uvicorn stops: who has asked and was not heard or answered yet is, and ends then."""
-        if self.waits or self.upgrade is not None:
-            self.loop.call_later(_LOOK_AGAIN_SECONDS, self.shutdown)
-        elif self in self.connections:
+        self._stops = True
+        if not self.waits and self.upgrade is None:
             super().shutdown()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -156,6 +158,8 @@ class GatewayHttp(BoundedHttp):
         self.connections.add(protocol)  # type: ignore[arg-type]  # any protocol with `shutdown()` will do
         protocol.home = self.connections
         self.pipeline.clear()
+        if self._stops:
+            self.loop.call_soon(protocol.shutdown)
 
 
 class Response:

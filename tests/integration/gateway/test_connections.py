@@ -315,6 +315,25 @@ async def test_who_waits_to_be_heard_is_not_late(nats_server: str, monkeypatch: 
                 assert b"101 Switching" in await head_of(waiting)
 
 
+async def test_who_waits_when_the_gateway_stops_is_heard_and_told(
+    nats_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        async with contextlib.AsyncExitStack() as clients:
+            async with running_gateway(nats_server) as gateway:
+                full.setattr("services.gateway.transports.line.HEARD_A_TURN", 0)
+                last, asks, polls = [await clients.enter_async_context(connected(gateway.url)) for _ in range(3)]
+                await last.send(handshake("b1"))
+                await head_of(last)
+                await asks.send(handshake("b2"))
+                await polls.send(request("/livez"))
+                await until(lambda: _waiting() == 2, what="both wait")
+                asyncio.get_running_loop().call_later(0.3, full.undo)
+            for raw in (last, asks):
+                await raw.read_until(b'"op":"drain"')
+            assert b" 200 " in await polls.read_all()
+
+
 async def test_what_a_client_held_goes_with_it_and_waits_for_no_collector(gateway: Gateway) -> None:
     # The collector looks at old objects seldom, and a gateway that waits for it grows meanwhile.
     gc.collect()
@@ -358,6 +377,10 @@ async def test_a_handshake_that_is_denied_leaves_nothing_for_the_collector(
         await until(lambda: not _held(GatewayHttp), what="nothing is left")
     finally:
         gc.enable()
+
+
+def _waiting() -> int:
+    return sum(one.waits for one in gc.get_objects() if type(one) is GatewayHttp)
 
 
 def _held(kind: type[object]) -> int:

@@ -1,44 +1,15 @@
 """Who comes at once is heard in order, so many in a turn of the loop."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from services.gateway.transports.line import HEARD_A_TURN, MOST_WAITING_BYTES, Line
-
-
-class Loop:
-    def __init__(self) -> None:
-        self.soon: list[Callable[[], None]] = []
-
-    def call_soon(self, call: Callable[[], None]) -> None:
-        self.soon.append(call)
-
-    def turn(self) -> None:
-        due, self.soon = self.soon, []
-        for call in due:
-            call()
-
-
-class Transport:
-    def __init__(self) -> None:
-        self.reads = True
-        self.closing = False
-
-    def pause_reading(self) -> None:
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        self.reads = True
-
-    def is_closing(self) -> bool:
-        return self.closing
+from tests.harness.core import FakeLoop
+from tests.harness.frames import FakeTransport
 
 
 class Client:
     def __init__(self, heard: list[bytes]) -> None:
-        self.transport: Any = Transport()
+        self.transport = FakeTransport()
         self.waits = False
         self.heard = heard
 
@@ -50,8 +21,8 @@ class Client:
 
 class Scene:
     def __init__(self) -> None:
-        self.loop = Loop()
-        self.line = Line(self.loop)  # type: ignore[arg-type]  # all that it needs of one
+        self.loop = FakeLoop()
+        self.line = Line(self.loop.wake)
         self.heard: list[bytes] = []
 
     def come(self, *said: bytes) -> list[Client]:
@@ -76,7 +47,7 @@ def test_so_many_are_heard_at_once_and_the_others_in_order_in_the_turns_after(sc
     for turns in (1, 2, 3):
         assert scene.heard == everybody[: turns * HEARD_A_TURN]
         scene.loop.turn()
-    assert not scene.loop.soon, "who has nobody waiting does not turn"
+    assert not scene.loop.due, "who has nobody waiting does not turn"
 
 
 def test_who_comes_while_others_wait_is_heard_behind_them(scene: Scene) -> None:
@@ -90,9 +61,9 @@ def test_who_comes_while_others_wait_is_heard_behind_them(scene: Scene) -> None:
 
 def test_nothing_is_read_of_who_waits(scene: Scene) -> None:
     waiting = scene.come(*numbers(0, HEARD_A_TURN + 1))[-1]
-    assert (waiting.waits, waiting.transport.reads) == (True, False)
+    assert (waiting.waits, waiting.transport.paused_reading) == (True, True)
     scene.loop.turn()
-    assert (waiting.waits, waiting.transport.reads) == (False, True)
+    assert (waiting.waits, waiting.transport.paused_reading) == (False, False)
 
 
 def test_who_has_left_is_passed_over_and_takes_nobodys_place(scene: Scene) -> None:
@@ -104,12 +75,13 @@ def test_who_has_left_is_passed_over_and_takes_nobodys_place(scene: Scene) -> No
     assert scene.heard == expected
 
 
-def test_one_that_cannot_be_heard_does_not_keep_the_others(scene: Scene) -> None:
-    scene.come(*numbers(0, HEARD_A_TURN), b"broken", b"next")
+def test_one_that_cannot_be_heard_is_cut_off_and_does_not_keep_the_others(scene: Scene) -> None:
+    broken, other = scene.come(*numbers(0, HEARD_A_TURN), b"broken", b"next")[-2:]
     with pytest.raises(ValueError, match="broken"):
         scene.loop.turn()
     scene.loop.turn()
     assert scene.heard[-2:] == [b"broken", b"next"]
+    assert (broken.transport.aborted, other.transport.aborted) == (True, False)
 
 
 def test_a_quiet_line_hears_at_once(scene: Scene) -> None:
@@ -118,7 +90,7 @@ def test_a_quiet_line_hears_at_once(scene: Scene) -> None:
         scene.loop.turn()
         scene.loop.turn()
     assert scene.heard == [b"one"] * 3
-    assert not scene.loop.soon
+    assert not scene.loop.due
 
 
 def test_what_waits_has_a_bound_and_who_says_more_is_heard_at_once(scene: Scene) -> None:
